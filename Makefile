@@ -1,0 +1,76 @@
+# Residuum's one Makefile. `make` builds; `make help` lists the targets. Everything it makes lies in build/<config>/, and the
+# programs of the release configuration are linked to build/.
+
+CONFIG ?= release
+PREFIX ?= /usr/local
+DESTDIR ?=
+CC ?= gcc
+PYTHON ?= /usr/bin/python3
+
+B := build/$(CONFIG)
+O := $(B)/obj
+
+WARN := -Wall -Wextra -Werror -Wshadow -Wundef -Wvla -Wstrict-prototypes -Wmissing-prototypes -Wformat=2
+OPT_release := -O2 -g
+OPT_asan := -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
+CFLAGS ?=
+ALL_CFLAGS := -std=c17 -D_GNU_SOURCE $(WARN) $(OPT_$(CONFIG)) -fPIC -fvisibility=hidden -I. -I$(B)/gen -MMD -MP $(CFLAGS)
+ALL_LDFLAGS := $(OPT_$(CONFIG)) $(LDFLAGS)
+
+# Sources of a folder -> its objects
+objects = $(patsubst %.c,$(O)/%.o,$(wildcard $(1)/*.c))
+
+COMMON := $(call objects,common)
+STORE := $(call objects,server/store) $(O)/gen/migrations.o
+GRAPH := $(call objects,server/graph)
+TRAIN := $(call objects,server/train)
+SCHED := $(call objects,server/sched)
+API := $(call objects,server/api) $(O)/gen/openapi.o
+CLIENT := $(call objects,client)
+REF := $(call objects,server/backend/ref)
+ONEDNN := $(call objects,server/backend/onednn)
+
+# What a module may use of common: nothing that needs jansson (floors: a module links its own library only).
+MODULE_COMMON := $(O)/common/err.o $(O)/common/rng.o
+
+PROGRAMS := residuumd residuum-worker residuum
+MODULES := backend-ref.so backend-onednn.so
+OUTPUTS := $(addprefix $(B)/,$(PROGRAMS) $(MODULES))
+
+all: $(OUTPUTS) web links
+
+links: $(OUTPUTS)
+ifeq ($(CONFIG),release)
+	@for f in $(PROGRAMS) $(MODULES); do ln -sfn release/$$f build/$$f; done
+endif
+
+$(B)/residuumd: $(O)/server/main.o $(STORE) $(SCHED) $(API) $(GRAPH) $(COMMON)
+	$(CC) $(ALL_LDFLAGS) -o $@ $^ -lmicrohttpd -lsqlite3 -ljansson -lm
+
+$(B)/residuum-worker: $(TRAIN) $(GRAPH) $(COMMON)
+	$(CC) $(ALL_LDFLAGS) -o $@ $^ -ljansson -lz -ldl -lpthread -lm
+
+$(B)/residuum: $(CLIENT) $(COMMON)
+	$(CC) $(ALL_LDFLAGS) -o $@ $^ -lcurl -ljansson -lm
+
+$(B)/backend-ref.so: $(REF) $(MODULE_COMMON)
+	$(CC) $(ALL_LDFLAGS) -shared -o $@ $^ -lm
+
+$(B)/backend-onednn.so: $(ONEDNN) $(MODULE_COMMON)
+	$(CC) $(ALL_LDFLAGS) -fopenmp -shared -o $@ $^ -ldnnl -lm
+
+$(O)/server/backend/onednn/%.o: ALL_CFLAGS += -fopenmp -O3
+
+$(O)/%.o: %.c Makefile
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) -c -o $@ $<
+
+$(O)/gen/%.o: $(B)/gen/%.c Makefile
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) -c -o $@ $<
+
+clean:
+	rm -rf build
+
+.PHONY: all links web clean
+-include $(shell find $(O) -name '*.d' 2>/dev/null)

@@ -1,0 +1,101 @@
+/* A job specification: what a student asks for. JSON in, checked struct, canonical JSON (every field filled in) out. The fields
+ * are rows of one table in spec.c; "GET /v1/jobs/{id}" and the help text come from the same rows. */
+#ifndef COMMON_SPEC_H
+#define COMMON_SPEC_H
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "common/dataset.h"
+#include "common/err.h"
+
+enum spec_precision { PRECISION_F32, PRECISION_BF16 };
+enum spec_backend { BACKEND_AUTO, BACKEND_REF, BACKEND_ONEDNN, BACKEND_CUDNN };
+enum spec_norm { NORM_NONE, NORM_BATCH };
+enum spec_init { INIT_HE_NORMAL, INIT_HE_UNIFORM, INIT_XAVIER_NORMAL, INIT_XAVIER_UNIFORM };
+enum spec_shortcut { SHORTCUT_A, SHORTCUT_B };
+enum spec_activation {
+    ACTIVATION_RELU,
+    ACTIVATION_LEAKY_RELU,
+    ACTIVATION_ELU,
+    ACTIVATION_GELU,
+    ACTIVATION_SILU,
+    ACTIVATION_SIGMOID,
+    ACTIVATION_TANH,
+    ACTIVATION_IDENTITY
+};
+enum spec_schedule { SCHEDULE_CONSTANT, SCHEDULE_STEP, SCHEDULE_COSINE, SCHEDULE_ONE_CYCLE };
+
+/* Names as in JSON ("bf16", "he_normal", "one_cycle", ...). */
+const char *spec_precision_name(enum spec_precision value);
+const char *spec_backend_name(enum spec_backend value);
+const char *spec_activation_name(enum spec_activation value);
+
+/* "model": a preset with options. `"model": "resnet20"` is short for `{"preset": "resnet20"}`. */
+struct spec_model {
+    char preset[32];
+    double width; /* multiplies every channel count, 0.125 to 8; results are rounded to whole channels, at least 1 */
+    enum spec_norm norm;
+    enum spec_init init;
+    enum spec_activation activation;
+    enum spec_shortcut shortcut; /* only residual presets use it */
+};
+
+struct spec {
+    char name[81];
+    char dataset[33];
+    int pad; /* zero pixels added on every side of each image before anything else; fashion-mnist: 2 (28x28 -> 32x32) */
+    struct spec_model model;
+    int epochs, batch_size;
+    uint64_t seed; /* 0 to 2^53 - 1, exact in JSON */
+    enum spec_precision precision;
+    enum spec_backend backend;
+    int threads; /* of the worker; default: what the context says */
+    struct {     /* "optimizer": {"kind": "sgd", ...} */
+        double momentum, weight_decay;
+        bool nesterov;
+    } optimizer;
+    struct { /* "schedule": {"kind": "one_cycle", "lr": 0.1, ...}; a field that the kind does not use is an error */
+        enum spec_schedule kind;
+        double lr;                           /* constant, step, cosine: the rate after warm-up; one_cycle: the peak */
+        double warmup_epochs;                /* constant, step, cosine: linear from lr/100; default 0 */
+        int step_epochs;                     /* step: multiply by gamma every so many epochs */
+        double gamma;                        /* step */
+        double min_lr;                       /* cosine */
+        double warmup_fraction;              /* one_cycle: share of all steps spent rising, default 0.3; PyTorch's pct_start */
+        double div_factor, final_div_factor; /* one_cycle: lr starts at lr/div, ends at lr/div/final; 25 and 1e4 as PyTorch */
+    } schedule;
+    struct {      /* "augment": {"crop": 4, "flip": true} */
+        int crop; /* zero padding in pixels before a random crop of the image's size; 0: no crop */
+        bool flip;
+    } augment;
+    int train_limit, test_limit; /* 0: all; else the first N images after the seeded shuffle */
+};
+
+/* What parsing needs to know of its surroundings. find_dataset returns a borrowed card or NULL. */
+struct spec_context {
+    int threads_default, threads_max;
+    const struct dataset_card *(*find_dataset)(void *arg, const char *name);
+    void *arg;
+    const char *const *dataset_names; /* for "did you mean" */
+    size_t dataset_names_n;
+};
+
+/* A context with the built-in data sets. */
+struct spec_context spec_context_builtin(int threads_default, int threads_max);
+
+/* Checks doc and fills *ret_spec with all defaults applied. Wrong types, unknown keys (with the nearest known one), values out of
+ * bounds and combinations that cannot be are added to errors, each with its JSON Pointer. Returns 0, or -1 and leaves *ret_spec
+ * untouched. Preset names are checked by graph_build. */
+int spec_parse(const json_t *doc, const struct spec_context *context, struct spec *ret_spec, struct err_list *errors);
+
+/* The canonical document: every field, in the table's order. New reference; NULL when out of memory. */
+json_t *spec_to_json(const struct spec *spec);
+
+/* The learning rate of a step. step counts from 0 over all epochs (epoch * steps_per_epoch + i). Formulas: constant, step and
+ * cosine (Loshchilov and Hutter 2017, without restarts) with linear warm-up; one-cycle (Smith and Topin 2017) with cosine phases
+ * as torch.optim.lr_scheduler.OneCycleLR, momentum not cycled. */
+double spec_lr(const struct spec *spec, uint64_t step, uint64_t steps_per_epoch);
+
+#endif
