@@ -1,0 +1,65 @@
+/* Door of the scheduler: devices, one job per device slot, worker processes and what they say. */
+#ifndef SCHED_SCHED_H
+#define SCHED_SCHED_H
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "common/err.h"
+#include "common/loop.h"
+#include "server/store/store.h"
+
+struct sched;
+
+struct sched_options {
+    struct loop *loop;
+    struct store *store;
+    const char *data_dir;     /* jobs lie in DATA_DIR/jobs/ID */
+    const char *worker_path;  /* residuum-worker */
+    int64_t probe_timeout_ms; /* 20,000 */
+    int64_t stop_timeout_ms;  /* from closing a worker's standard input to SIGKILL: 15,000 */
+    int tries_max;            /* 3 */
+};
+
+/* Starts the probe; jobs start when it has answered. Keeps copies of the strings. */
+int sched_new(const struct sched_options *options, struct sched **ret_sched, struct err *err);
+void sched_free(struct sched *sched); /* kills what still runs; accepts NULL */
+
+/* To be called after each commit: launches what was claimed, claims what may start. May write again; then calls loop_again. */
+void sched_committed(struct sched *sched);
+
+/* Cancels a job: queued ones at once, others when their worker has stopped. Idempotent; ERR_NOT_FOUND, ERR_CONFLICT when it ended
+ * otherwise. */
+int sched_cancel(struct sched *sched, const struct viewer *viewer, const char *id, struct job *ret_job, struct err *err);
+
+/* Queues a failed or cancelled job again, from its checkpoint. */
+int sched_retry(struct sched *sched, const struct viewer *viewer, const char *id, struct job *ret_job, struct err *err);
+
+/* Deletes an ended job, its rows now and its directory after the commit. */
+int sched_delete(struct sched *sched, const struct viewer *viewer, const char *id, struct err *err);
+
+/* Stops claiming, closes the standard input of all workers; their jobs go back to queued. done(arg) when none is left and the
+ * last commit is through. */
+void sched_drain(struct sched *sched, loop_fn *done, void *arg);
+
+/* What the probe said, as the API shows it: {"items": [{"id", "name", "threads", "memory_bytes", "backends": [...], "unusable":
+ * [...], "state": "ready" | "busy", "job": id or null}], "state": "probing" | "ready" | "failed", "reason": null or text}. New
+ * reference. */
+json_t *sched_devices(const struct sched *sched);
+
+/* {"name": {"available": bool, "reason": null or text}, ...} of the probe; borrowed; NULL while it runs. */
+const json_t *sched_datasets(const struct sched *sched);
+
+/* Threads a job gets by default, and at most: the processor count. */
+int sched_threads(const struct sched *sched);
+
+/* The last bytes of a job's log, at most limit, cut at a line start. Caller frees. Empty when there is none yet. */
+int sched_log(struct sched *sched, const char *id, size_t limit, char **ret_text, size_t *ret_size, struct err *err);
+
+struct sched_counters { /* since start; for /metrics */
+    int64_t workers_started, workers_died, jobs_retried, events_received;
+};
+struct sched_counters sched_counters(const struct sched *sched);
+
+#endif

@@ -1,0 +1,173 @@
+/* Door of the store: jobs, epochs and events in one SQLite file. One thread, one connection; nobody else opens the file.
+ *
+ * Durability: the first write of a loop turn opens a transaction; store_commit ends it with one fsync (WAL, synchronous=FULL).
+ * What a function wrote is a promise only after store_commit returned 0: answer, stream and launch after that.
+ *
+ * States (drawn):
+ *   queued -> starting -> running -> succeeded | failed | cancelled
+ *     ^  |________|__________|______________________ cancelled
+ *     |___________|__________|   (worker died and attempts are left, drained, daemon restarted)
+ *   failed, cancelled -> queued (retry: the attempt count of the automatic retries starts again)
+ */
+#ifndef STORE_STORE_H
+#define STORE_STORE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/err.h"
+
+#define JOB_STATES(X)             \
+    X(JOB_QUEUED, "queued")       \
+    X(JOB_STARTING, "starting")   \
+    X(JOB_RUNNING, "running")     \
+    X(JOB_SUCCEEDED, "succeeded") \
+    X(JOB_FAILED, "failed")       \
+    X(JOB_CANCELLED, "cancelled")
+
+enum job_state {
+#define JOB_ENUM(name, text) name,
+    JOB_STATES(JOB_ENUM)
+#undef JOB_ENUM
+};
+enum { JOB_STATES_N = JOB_CANCELLED + 1, JOB_ID_MAX = 32 };
+
+const char *job_state_name(enum job_state state);
+bool job_state_parse(const char *name, enum job_state *ret_state);
+bool job_state_ended(enum job_state state);
+bool job_state_may(enum job_state from, enum job_state to); /* the const table */
+
+struct store;
+
+/* --- schema.c, store.c --- */
+
+/* Takes DIR/residuum.lock (flock), opens DIR/residuum.db, applies missing migrations each in a transaction and checks the name
+ * and SHA-256 of applied ones: a changed, missing or newer one refuses with a sentence. Jobs left starting or running by a daemon
+ * that died go back to queued (committed). DIR exists. */
+int store_open(const char *dir, struct store **ret_store, struct err *err);
+void store_close(struct store *store); /* commits nothing; accepts NULL */
+
+/* Ends the turn's transaction, if there is one. On failure (disk full: ERR_FULL; else ERR_STORE) everything since the last commit
+ * is undone. ret_wrote, when not NULL, tells whether there was anything. ERR_STORE is fatal: log and exit, do not try again. */
+int store_commit(struct store *store, bool *ret_wrote, struct err *err);
+
+/* A savepoint inside the turn, so that one request's failure does not undo another's writes. */
+int store_savepoint(struct store *store, struct err *err);
+int store_release(struct store *store, struct err *err);
+void store_rollback(struct store *store);
+
+/* --- account.c --- */
+
+/* Who asks. Comes from the credential, never from a request field. */
+struct viewer {
+    int64_t account;
+    char name[65];
+    bool sees_all;
+};
+
+/* The one local account, until there are more. */
+int store_viewer_local(struct store *store, struct viewer *ret_viewer, struct err *err);
+
+/* The one visibility rule, used by every list and stream. Rows that fail it do not exist for the viewer (404, not 403). */
+bool store_visible(const struct viewer *viewer, int64_t owner_account);
+
+/* --- job.c --- */
+
+struct job {
+    int64_t seq;         /* internal key and order of submission */
+    char id[JOB_ID_MAX]; /* "job_" + 22 characters of base62 */
+    int64_t owner_account;
+    char owner[65];
+    enum job_state state;
+    int attempt; /* attempts started, all in all; the fence of compare-and-set */
+    int tries;   /* attempts since submission or the last retry by a person; the limit of automatic retries counts these */
+    int epochs_done, epochs;
+    char *spec;                    /* canonical JSON */
+    char *hello;                   /* the worker's hello of the last attempt, JSON, or NULL */
+    char device[64];               /* "" before the first start */
+    char reason[32], *reason_text; /* err_name and sentence of a failure or of the last interruption; "" and NULL if none */
+    int64_t created_us, started_us, ended_us; /* 0: not yet */
+    int64_t cancel_requested_us;              /* 0: no */
+};
+
+void job_done(struct job *job); /* frees what it holds; accepts zeroed memory */
+
+struct job_change { /* what a move records beside the state; zeroed: nothing */
+    const char *reason, *reason_text, *device;
+};
+
+/* Inserts a queued job (id, created_us are made here) and its first event. *ret_job is filled. */
+int store_job_add(struct store *store, const struct viewer *owner, const char *spec, int epochs, struct job *ret_job,
+                  struct err *err);
+int store_job_get(struct store *store, const struct viewer *viewer, const char *id, struct job *ret_job, struct err *err);
+
+typedef int store_job_fn(void *arg, const struct job *job); /* job is borrowed; non-zero ends the walk */
+
+/* Newest first, seq < before (0: from the newest), at most limit; states is a bit set of 1 << state, 0: all. */
+int store_job_list(struct store *store, const struct viewer *viewer, unsigned states, int64_t before, int limit, store_job_fn *fn,
+                   void *arg, struct err *err);
+
+/* Moves a job by compare-and-set on (from, attempt), and appends its "job" event. ERR_CONFLICT when the row is not in (from,
+ * attempt) any more, ERR_INTERNAL when the table forbids the move. Moving to JOB_STARTING raises attempt and tries by one. A
+ * retry (failed or cancelled -> queued) sets tries to 0. *ret_job, when not NULL, is the job after the move. */
+int store_job_move(struct store *store, const char *id, enum job_state from, int attempt, enum job_state to,
+                   const struct job_change *change, struct job *ret_job, struct err *err);
+
+/* The oldest queued job, moved to starting on a device. *ret_found tells whether there was one. */
+int store_job_claim(struct store *store, const char *device, struct job *ret_job, bool *ret_found, struct err *err);
+
+int store_job_hello(struct store *store, const char *id, int attempt, const char *hello, struct err *err);
+int store_job_cancel_requested(struct store *store, const char *id, struct err *err);
+
+/* Deletes an ended job with its epochs and events; a "job" event {"id", "state": "deleted"} stays. ERR_CONFLICT when it has not
+ * ended. */
+int store_job_delete(struct store *store, const struct viewer *viewer, const char *id, struct err *err);
+
+/* Number of jobs per state. */
+int store_job_counts(struct store *store, int64_t ret_counts[JOB_STATES_N], struct err *err);
+
+/* How many queued jobs stand before this one. */
+int store_job_position(struct store *store, int64_t seq, int64_t *ret_position, struct err *err);
+
+/* --- epoch.c --- */
+
+/* Stores an epoch (body: the JSON of the API's epoch without "job") and its event, if (attempt) is current and the epoch is the
+ * next one; an epoch that is already there is ignored and *ret_new is false. */
+int store_epoch_add(struct store *store, const char *job, int attempt, int epoch, const char *body, bool *ret_new,
+                    struct err *err);
+typedef int store_epoch_fn(void *arg, int epoch, const char *body);
+int store_epoch_list(struct store *store, const struct viewer *viewer, const char *job, int after, int limit, store_epoch_fn *fn,
+                     void *arg, struct err *err);
+
+/* --- event.c --- */
+
+/* type is "job", "progress" or "epoch"; body is the JSON sent as data. */
+int store_event_add(struct store *store, const char *job, const char *type, const char *body, struct err *err);
+
+struct event {
+    int64_t id;
+    const char *job, *type, *body;
+};
+typedef int store_event_fn(void *arg, const struct event *event); /* non-zero ends the walk */
+
+/* Events with id > after, oldest first, at most limit, of one job or (NULL) of all, that the viewer may see. *ret_scanned is the
+ * id up to which nothing more has to be looked at. */
+int store_event_list(struct store *store, const struct viewer *viewer, const char *job, int64_t after, int limit,
+                     store_event_fn *fn, void *arg, int64_t *ret_scanned, struct err *err);
+
+/* The id of the newest committed event, and the oldest id kept (replay from before it is incomplete). No disk access for the
+ * newest. */
+int64_t store_event_newest(const struct store *store);
+int store_event_prune(struct store *store, int64_t older_than_us, struct err *err); /* progress of jobs that ended before that */
+
+/* --- idempotency.c --- */
+
+/* Looks a key up: *ret_job_id is "" when it is new. ERR_IDEMPOTENCY when it was used with another body (its SHA-256 in hex). Keys
+ * live 24 h. */
+int store_idempotency_get(struct store *store, const struct viewer *viewer, const char *key, const char *body_sha256,
+                          char ret_job_id[JOB_ID_MAX], struct err *err);
+int store_idempotency_put(struct store *store, const struct viewer *viewer, const char *key, const char *body_sha256,
+                          const char *job_id, struct err *err);
+
+#endif
