@@ -20,7 +20,8 @@ ALL_LDFLAGS := $(OPT_$(CONFIG)) $(LDFLAGS)
 # Sources of a folder -> its objects
 objects = $(patsubst %.c,$(O)/%.o,$(wildcard $(1)/*.c))
 
-COMMON := $(call objects,common)
+# An archive, so that a program links only what it uses (sha256.o needs nettle, loop.o nothing of the client).
+COMMON := $(B)/libcommon.a
 STORE := $(call objects,server/store) $(O)/gen/migrations.o
 GRAPH := $(call objects,server/graph)
 TRAIN := $(call objects,server/train)
@@ -44,11 +45,15 @@ ifeq ($(CONFIG),release)
 	@for f in $(PROGRAMS) $(MODULES); do ln -sfn release/$$f build/$$f; done
 endif
 
+$(COMMON): $(call objects,common)
+	rm -f $@
+	ar rcs $@ $^
+
 $(B)/residuumd: $(O)/server/main.o $(STORE) $(SCHED) $(API) $(GRAPH) $(COMMON)
-	$(CC) $(ALL_LDFLAGS) -o $@ $^ -lmicrohttpd -lsqlite3 -ljansson -lm
+	$(CC) $(ALL_LDFLAGS) -o $@ $^ -lmicrohttpd -lsqlite3 -ljansson -lnettle -lm
 
 $(B)/residuum-worker: $(TRAIN) $(GRAPH) $(COMMON)
-	$(CC) $(ALL_LDFLAGS) -o $@ $^ -ljansson -lz -ldl -lpthread -lm
+	$(CC) $(ALL_LDFLAGS) -o $@ $^ -ljansson -lnettle -lz -ldl -lpthread -lm
 
 $(B)/residuum: $(CLIENT) $(COMMON)
 	$(CC) $(ALL_LDFLAGS) -o $@ $^ -lcurl -ljansson -lm

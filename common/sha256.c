@@ -1,0 +1,20 @@
+/* SHA-256 as text: see sha256.h. */
+#include "common/sha256.h"
+
+#include <nettle/sha2.h>
+#include <stdint.h>
+
+void sha256_hex(const void *data, size_t size, char ret_hex[65]) {
+    static const char digits[] = "0123456789abcdef";
+    struct sha256_ctx context;
+    uint8_t digest[SHA256_DIGEST_SIZE];
+    sha256_init(&context);
+    sha256_update(&context, size, data);
+    /* Up to nettle 3 the digest function takes a length; nettle 4 dropped it. */
+    sha256_digest(&context, sizeof digest, digest);
+    for (size_t i = 0; i < sizeof digest; i++) {
+        ret_hex[2 * i] = digits[digest[i] >> 4];
+        ret_hex[2 * i + 1] = digits[digest[i] & 15];
+    }
+    ret_hex[64] = '\0';
+}

@@ -1,0 +1,10 @@
+/* SHA-256 (FIPS 180-4) by nettle, as lower-case hexadecimal text. */
+#ifndef COMMON_SHA256_H
+#define COMMON_SHA256_H
+
+#include <stddef.h>
+
+/* The digest of size bytes: 64 digits and a NUL. */
+void sha256_hex(const void *data, size_t size, char ret_hex[65]);
+
+#endif
