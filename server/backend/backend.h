@@ -40,7 +40,9 @@ struct backend_batch {
     int n;                 /* images, 1..batch */
     const float *images;   /* [n,C,H,W], normalized */
     const int32_t *labels; /* [n], 0..classes-1 */
-    /* the key of random numbers (dropout): RNG_DROPOUT with a = epoch, b = sample, c = node index * 2^20 ^ (element / 4) */
+    /* the key of random numbers (dropout): RNG_DROPOUT with a = epoch, b = sample, c = node index * 2^20 ^ (element / 4);
+     * element counts the node's output of one image in C,H,W order; it is dropped when rng_unit(words[element % 4]) < rate
+     * (rate as float) */
     uint64_t seed;
     uint32_t epoch;
     const uint32_t *samples; /* [n] */

@@ -26,7 +26,7 @@
     X(OP_FLATTEN, "flatten", 1)            /* [C,H,W] -> [C*H*W,1,1], NCHW order */                                      \
     X(OP_LINEAR, "linear", 1)              /* [C,1,1] -> [O,1,1]; weight [O,C], bias [O] */                              \
     X(OP_DROPOUT, "dropout", 1)            /* Srivastava et al. 2014, inverted: kept values are divided by 1 - rate */   \
-    X(OP_LOSS, "softmax_cross_entropy", 1) /* logits [classes,1,1] -> mean loss over the batch */
+    X(OP_LOSS, "softmax_cross_entropy", 1) /* logits [classes,1,1] -> softmax [classes,1,1]; the mean loss is its result */
 
 enum graph_op {
 #define GRAPH_ENUM(op, name, inputs) op,
@@ -42,6 +42,13 @@ struct graph_shape {
 
 enum { GRAPH_INPUTS_MAX = 8, GRAPH_NODES_MAX = 4096, GRAPH_NAME_MAX = 64 };
 
+/* What a graph may need at most; graph_add refuses more. */
+enum {
+    GRAPH_PARAMETERS_MAX = 200000000, /* trainable values */
+    GRAPH_ACTIVATION_MIB_MAX = 1024,  /* all outputs of one image in f32 */
+    GRAPH_SIDE_MAX = 65536            /* channels, height or width of a shape */
+};
+
 /* A node. Nodes stand in topological order: inputs[i] < own index. */
 struct graph_node {
     char name[GRAPH_NAME_MAX]; /* unique; as PyTorch users would call it: "layer1.0.conv1" */
@@ -56,7 +63,8 @@ struct graph_node {
     enum spec_activation activation; /* act */
     double rate;                     /* dropout */
     double epsilon, momentum;        /* norm: 1e-5; running = (1 - momentum) * running + momentum * batch, 0.1 as PyTorch;
-                                        the running variance takes the unbiased batch variance as PyTorch does */
+                                        the running variance takes the unbiased batch variance as PyTorch does (the biased
+                                        one, 0, where a channel has a single value) */
     enum spec_init init;             /* conv, linear weights */
     int params[4], params_n;         /* indexes into graph->params, in the order of enum graph_role */
     /* inferred */

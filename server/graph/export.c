@@ -1,0 +1,168 @@
+/* A graph as JSON for the API and as Graphviz DOT for people. */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "server/graph/graph.h"
+
+/* json_pack steals what stands for "o" also when it fails, and fails when that is NULL: so a NULL travels up. */
+static json_t *pair(int h, int w) {
+    return json_pack("[i,i]", h, w);
+}
+
+static json_t *pool_json(const struct graph_node *node) {
+    return json_pack("{s:o,s:o,s:o}", "kernel", pair(node->window.kernel_h, node->window.kernel_w), "stride",
+                     pair(node->window.stride_h, node->window.stride_w), "padding", pair(node->window.pad_h, node->window.pad_w));
+}
+
+static json_t *conv_json(const struct graph_node *node) {
+    return json_pack("{s:o,s:o,s:o,s:o,s:i,s:b}", "kernel", pair(node->window.kernel_h, node->window.kernel_w), "stride",
+                     pair(node->window.stride_h, node->window.stride_w), "padding", pair(node->window.pad_h, node->window.pad_w),
+                     "dilation", pair(node->window.dilation_h, node->window.dilation_w), "groups", node->window.groups, "bias",
+                     (int)node->bias);
+}
+
+static json_t *attributes_json(const struct graph_node *node) {
+    switch (node->op) {
+    case OP_CONV:
+        return conv_json(node);
+    case OP_NORM:
+        return json_pack("{s:f,s:f}", "epsilon", node->epsilon, "momentum", node->momentum);
+    case OP_ACT:
+        return json_pack("{s:s}", "kind", spec_activation_name(node->activation));
+    case OP_POOL_MAX:
+    case OP_POOL_AVG:
+        return pool_json(node);
+    case OP_SHORTCUT:
+        return json_pack("{s:o}", "stride", pair(node->window.stride_h, node->window.stride_w));
+    case OP_LINEAR:
+        return json_pack("{s:b}", "bias", (int)node->bias);
+    case OP_DROPOUT:
+        return json_pack("{s:f}", "rate", node->rate);
+    case OP_INPUT:
+    case OP_ADD:
+    case OP_CONCAT:
+    case OP_GAP:
+    case OP_FLATTEN:
+    case OP_LOSS:
+        break;
+    }
+    return json_object();
+}
+
+/* Consumes value. */
+static json_t *or_null(json_t *value, int failed) {
+    if (failed == 0)
+        return value;
+    json_decref(value);
+    return NULL;
+}
+
+static json_t *inputs_json(const struct graph *graph, const struct graph_node *node) {
+    json_t *names = json_array();
+    int failed = 0;
+    for (int i = 0; i < node->inputs_n; i++)
+        failed |= json_array_append_new(names, json_string(graph->nodes[node->inputs[i]].name));
+    return or_null(names, failed);
+}
+
+static json_t *node_json(const struct graph *graph, const struct graph_node *node) {
+    return json_pack("{s:s,s:s,s:o,s:o,s:I,s:I,s:I,s:o}", "name", node->name, "op", graph_op_name(node->op), "inputs",
+                     inputs_json(graph, node), "shape", json_pack("[i,i,i]", node->out.c, node->out.h, node->out.w), "parameters",
+                     (json_int_t)node->parameters, "flops", (json_int_t)node->flops, "activation_bytes",
+                     (json_int_t)node->activation_bytes, "attributes", attributes_json(node));
+}
+
+static json_t *nodes_json(const struct graph *graph) {
+    json_t *nodes = json_array();
+    int failed = 0;
+    for (int i = 0; i < graph->nodes_n && failed == 0; i++)
+        failed |= json_array_append_new(nodes, node_json(graph, &graph->nodes[i]));
+    return or_null(nodes, failed);
+}
+
+json_t *graph_to_json(const struct graph *graph) {
+    return json_pack("{s:s,s:o,s:I,s:I}", "title", graph->title, "nodes", nodes_json(graph), "parameters",
+                     (json_int_t)graph->parameters, "flops", (json_int_t)graph->flops);
+}
+
+/* Writes text inside a DOT string: quotes and backslashes are escaped. */
+static void dot_text(FILE *out, const char *text) {
+    for (; *text != '\0'; text++) {
+        if (*text == '"' || *text == '\\')
+            fputc('\\', out);
+        fputc(*text, out);
+    }
+}
+
+static void dot_label(FILE *out, const struct graph_node *node) {
+    dot_text(out, node->name);
+    fprintf(out, "\\n%s", graph_op_name(node->op));
+    if (node->op == OP_CONV || node->op == OP_POOL_MAX || node->op == OP_POOL_AVG)
+        fprintf(out, " %dx%d", node->window.kernel_h, node->window.kernel_w);
+    if (node->op == OP_ACT)
+        fprintf(out, " %s", spec_activation_name(node->activation));
+    if (node->window.stride_h > 1 || node->window.stride_w > 1)
+        fprintf(out, ", stride %d", node->window.stride_h);
+    fprintf(out, "\\n%d x %d x %d", node->out.c, node->out.h, node->out.w);
+    if (node->parameters > 0)
+        fprintf(out, "\\n%lld parameters", (long long)node->parameters);
+}
+
+/* The longest way from the input to each node, in layers. */
+static void fill_depths(const struct graph *graph, int *depths) {
+    for (int i = 0; i < graph->nodes_n; i++) {
+        depths[i] = 0;
+        for (int k = 0; k < graph->nodes[i].inputs_n; k++) {
+            int depth = depths[graph->nodes[i].inputs[k]] + 1;
+            depths[i] = depth > depths[i] ? depth : depths[i];
+        }
+    }
+}
+
+static void dot_edges(FILE *out, const struct graph *graph, int to, const int *depths) {
+    const struct graph_node *node = &graph->nodes[to];
+    for (int k = 0; k < node->inputs_n; k++) {
+        bool skips = node->op == OP_ADD && depths[node->inputs[k]] < depths[to] - 1;
+        fprintf(out, "  n%d -> n%d%s;\n", node->inputs[k], to, skips ? " [style=bold, penwidth=3]" : "");
+    }
+}
+
+static void write_dot(FILE *out, const struct graph *graph, const int *depths) {
+    fprintf(out, "digraph model {\n  label=\"");
+    dot_text(out, graph->title);
+    fprintf(out, "\\n%lld parameters, %lld FLOPs per image\";\n", (long long)graph->parameters, (long long)graph->flops);
+    fprintf(out, "  node [shape=box, fontname=\"sans-serif\"];\n");
+    for (int i = 0; i < graph->nodes_n; i++) {
+        fprintf(out, "  n%d [label=\"", i);
+        dot_label(out, &graph->nodes[i]);
+        fprintf(out, "\"];\n");
+        dot_edges(out, graph, i, depths);
+    }
+    fprintf(out, "}\n");
+}
+
+/* Returns NULL when out of memory, as its caller does. */
+static char *dot_from_depths(const struct graph *graph, const int *depths) {
+    char *text = NULL;
+    size_t size = 0;
+    FILE *out = open_memstream(&text, &size);
+    if (out == NULL)
+        return NULL;
+    write_dot(out, graph, depths);
+    bool failed = ferror(out) != 0;
+    if (fclose(out) != 0 || failed) {
+        free(text);
+        return NULL;
+    }
+    return text;
+}
+
+char *graph_to_dot(const struct graph *graph) {
+    int *depths = calloc((size_t)graph->nodes_n, sizeof *depths);
+    if (depths == NULL)
+        return NULL;
+    fill_depths(graph, depths);
+    char *text = dot_from_depths(graph, depths);
+    free(depths);
+    return text;
+}
