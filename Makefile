@@ -4,7 +4,9 @@
 CONFIG ?= release
 PREFIX ?= /usr/local
 DESTDIR ?=
-CC ?= gcc
+ifeq ($(origin CC),default)
+CC := gcc
+endif
 PYTHON ?= /usr/bin/python3
 
 B := build/$(CONFIG)
@@ -37,6 +39,10 @@ MODULE_COMMON := $(O)/common/err.o $(O)/common/rng.o
 PROGRAMS := residuumd residuum-worker residuum
 MODULES := backend-ref.so backend-onednn.so
 OUTPUTS := $(addprefix $(B)/,$(PROGRAMS) $(MODULES))
+
+# C tests: tests/{unit,ops,golden}/test_NAME.c, each one cmocka program. What else it needs is the row UNIT_NAME of tests/unit.mk.
+TEST_SOURCES := $(wildcard tests/unit/test_*.c tests/ops/test_*.c tests/golden/test_*.c)
+TESTS := $(patsubst %.c,$(B)/%,$(TEST_SOURCES))
 
 all: $(OUTPUTS) web links
 
@@ -74,8 +80,23 @@ $(O)/gen/%.o: $(B)/gen/%.c Makefile
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) -c -o $@ $<
 
+# --as-needed: every test names all libraries, and is linked with those that it uses.
+TEST_LIBS := -Wl,--as-needed -lcmocka -ljansson -lsqlite3 -lmicrohttpd -lcurl -lz -ldl -lpthread -lm
+
+include tests/unit.mk
+
+test_name = $(patsubst test_%,%,$(notdir $(1)))
+
+.SECONDEXPANSION:
+$(TESTS): $(B)/%: $(O)/%.o $$(UNIT_$$(call test_name,$$@))
+	@mkdir -p $(@D)
+	$(CC) $(ALL_LDFLAGS) $(UNIT_LDFLAGS_$(call test_name,$@)) -o $@ $^ $(UNIT_LIBS_$(call test_name,$@)) $(TEST_LIBS)
+
+tests: $(TESTS)
+
 clean:
 	rm -rf build
 
-.PHONY: all links web clean
+.PHONY: all links web tests clean
+.SECONDARY:
 -include $(shell find $(O) -name '*.d' 2>/dev/null)
