@@ -9,16 +9,19 @@
  *
  * Worker -> daemon, standard output: one JSON object a line, at most EVENT_LINE_MAX bytes with the newline, UTF-8. Every line has
  * "type" (below) and "seq", 1, 2, 3, ... without a gap.
- *   hello       {"protocol": 1, "backend": "onednn", "backend_version": "2.6.3", "device": "...", "precision": "f32", "threads":
- * 2, "parameters": N, "memory_bytes": N, "resumed": {"epoch": E, "step": S} or null}      the first line progress    {"epoch": 2,
- * "epochs": 5, "phase": "train" | "test", "step": 100, "steps": 469, "loss": 0.31 or null, "images_per_second": 1800.0,
- * "seconds_left": 92.5}       at most once a second; steps are those of the phase epoch       {"epoch": 2, "train": {"loss",
- * "accuracy"}, "test": {"loss", "accuracy", "confusion": [[...]], "softmax": [[...]]}, "lr": 0.05, "seconds": 31.2,
- * "images_per_second": 1920.5}   after the checkpoint that holds the epoch is on disk checkpoint  {"epoch": 2, "step": 0, "file":
- * "checkpoint.safetensors", "bytes": N}    epoch = finished epochs, step within the next done        {"epochs": 5} the last line
- * of success error       {"code": "non-finite-loss", "text": "...", "pointer": ""} the last line of failure; code is an
- * err_name() Standard error is a log for people. The worker keeps the real standard output privately and points descriptor 1 at
- * standard error. A wrong version, a gap in seq, an oversize or non-UTF-8 line, an unknown type or a missing field ends the
+ * - hello: {"protocol": 1, "backend": "onednn", "backend_version": "2.6.3", "device": "...", "precision": "f32", "threads": 2,
+ *   "parameters": N, "memory_bytes": N, "resumed": {"epoch": E, "step": S} or null}; the first line, unless an error is
+ * - progress: {"epoch": 2, "epochs": 5, "phase": "train" | "test", "step": 100, "steps": 469, "loss": 0.31, "images_per_second":
+ *   1800.0, "seconds_left": 92.5}; at most once a second; steps are those of the phase; the last three are null until known
+ * - epoch: {"epoch": 2, "train": {"loss", "accuracy"}, "test": {"loss", "accuracy", "confusion": [[...]], "softmax": [[...]],
+ *   "labels": [...]}, "lr": 0.05, "seconds": 31.2, "images_per_second": 1920.5}; after the checkpoint that holds the epoch is on
+ *   disk; labels are the true classes of the softmax rows, lr is the last step's, seconds are those of training and test over all
+ *   attempts, images per second those of training; an epoch may come again after a restart
+ * - checkpoint: {"epoch": 2, "step": 0, "file": "checkpoint.safetensors", "bytes": N}; finished epochs, step within the next
+ * - done: {"epochs": 5}; the last line of success
+ * - error: {"code": "non-finite-loss", "text": "...", "pointer": ""}; the last line of failure; code is an err_name()
+ * Standard error is a log for people. The worker keeps the real standard output privately and points descriptor 1 at it.
+ * A wrong version, a gap in seq, an oversize or non-UTF-8 line, an unknown type or a missing field ends the
  * attempt with ERR_PROTOCOL.
  *
  * `residuum-worker --probe` prints one JSON object on standard output and exits with 0:
