@@ -10,7 +10,6 @@ void sha256_hex(const void *data, size_t size, char ret_hex[65]) {
     uint8_t digest[SHA256_DIGEST_SIZE];
     sha256_init(&context);
     sha256_update(&context, size, data);
-    /* Up to nettle 3 the digest function takes a length; nettle 4 dropped it. */
     sha256_digest(&context, sizeof digest, digest);
     for (size_t i = 0; i < sizeof digest; i++) {
         ret_hex[2 * i] = digits[digest[i] >> 4];

@@ -25,12 +25,17 @@ enum spec_activation {
     ACTIVATION_TANH,
     ACTIVATION_IDENTITY
 };
+enum spec_optimizer { OPTIMIZER_SGD };
 enum spec_schedule { SCHEDULE_CONSTANT, SCHEDULE_STEP, SCHEDULE_COSINE, SCHEDULE_ONE_CYCLE };
 
 /* Names as in JSON ("bf16", "he_normal", "one_cycle", ...). */
 const char *spec_precision_name(enum spec_precision value);
 const char *spec_backend_name(enum spec_backend value);
 const char *spec_activation_name(enum spec_activation value);
+const char *spec_norm_name(enum spec_norm value);
+const char *spec_init_name(enum spec_init value);
+const char *spec_shortcut_name(enum spec_shortcut value);
+const char *spec_schedule_name(enum spec_schedule value);
 
 /* "model": a preset with options. `"model": "resnet20"` is short for `{"preset": "resnet20"}`. */
 struct spec_model {
@@ -53,6 +58,7 @@ struct spec {
     enum spec_backend backend;
     int threads; /* of the worker; default: what the context says */
     struct {     /* "optimizer": {"kind": "sgd", ...} */
+        enum spec_optimizer kind;
         double momentum, weight_decay;
         bool nesterov;
     } optimizer;
