@@ -17,7 +17,8 @@ OPT_release := -O2 -g
 OPT_asan := -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
 CFLAGS ?=
 ALL_CFLAGS := -std=c17 -D_GNU_SOURCE $(WARN) $(OPT_$(CONFIG)) -fPIC -fvisibility=hidden -I. -I$(B)/gen -MMD -MP $(CFLAGS)
-ALL_LDFLAGS := $(OPT_$(CONFIG)) $(LDFLAGS)
+# --as-needed: a program is linked with those of the named libraries that it uses.
+ALL_LDFLAGS := $(OPT_$(CONFIG)) -Wl,--as-needed $(LDFLAGS)
 
 # Sources of a folder -> its objects
 objects = $(patsubst %.c,$(O)/%.o,$(wildcard $(1)/*.c))
@@ -72,16 +73,21 @@ $(B)/backend-onednn.so: $(ONEDNN) $(MODULE_COMMON)
 
 $(O)/server/backend/onednn/%.o: ALL_CFLAGS += -fopenmp -O3
 
-$(O)/%.o: %.c Makefile
+# Objects depend on how they are compiled, not on every change of this file.
+FLAGS := $(CC) $(ALL_CFLAGS)
+$(B)/flags: always
+	@mkdir -p $(@D)
+	@printf '%s\n' '$(FLAGS)' | cmp -s - $@ || printf '%s\n' '$(FLAGS)' > $@
+
+$(O)/%.o: %.c $(B)/flags
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) -c -o $@ $<
 
-$(O)/gen/%.o: $(B)/gen/%.c Makefile
+$(O)/gen/%.o: $(B)/gen/%.c $(B)/flags
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) -c -o $@ $<
 
-# --as-needed: every test names all libraries, and is linked with those that it uses.
-TEST_LIBS := -Wl,--as-needed -lcmocka -ljansson -lsqlite3 -lmicrohttpd -lcurl -lz -ldl -lpthread -lm
+TEST_LIBS := -lcmocka -ljansson -lnettle -lsqlite3 -lmicrohttpd -lcurl -lz -ldl -lpthread -lm
 
 include tests/unit.mk
 
@@ -97,6 +103,6 @@ tests: $(TESTS)
 clean:
 	rm -rf build
 
-.PHONY: all links web tests clean
+.PHONY: all links web tests clean always
 .SECONDARY:
 -include $(shell find $(O) -name '*.d' 2>/dev/null)
