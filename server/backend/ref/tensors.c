@@ -1,0 +1,70 @@
+/* Looking into a plan: parameters, momentum, gradients, activations. */
+#include <math.h>
+#include <string.h>
+
+#include "server/backend/ref/ref.h"
+
+/* The buffer of a tensor, or NULL with *err set. */
+static float *find(struct backend_plan *plan, enum backend_tensor kind, int i, struct err *err) {
+    if (i < 0 || i >= plan->params_n) {
+        err_set(err, ERR_BACKEND, "There is no parameter number %d; the graph has %d", i, plan->params_n);
+        return NULL;
+    }
+    float *found = NULL;
+    switch (kind) {
+    case TENSOR_VALUE:
+        found = plan->value[i];
+        break;
+    case TENSOR_MOMENTUM:
+        found = plan->momentum[i];
+        break;
+    case TENSOR_GRADIENT:
+        found = plan->has_gradients ? plan->gradient[i] : NULL;
+        break;
+    }
+    if (found == NULL)
+        err_set(err, ERR_BACKEND,
+                "'%s' has no %s: it is a running statistic, the plan is for inference only, or nothing was trained yet",
+                plan->params[i].name, kind == TENSOR_GRADIENT ? "gradient" : "momentum");
+    return found;
+}
+
+int ref_get_tensor(struct backend_plan *plan, enum backend_tensor kind, int param_index, float *ret_values, struct err *err) {
+    const float *from = find(plan, kind, param_index, err);
+    if (from == NULL)
+        return -1;
+    memcpy(ret_values, from, plan->params[param_index].count * sizeof(float));
+    return 0;
+}
+
+int ref_set_tensor(struct backend_plan *plan, enum backend_tensor kind, int param_index, const float *values, struct err *err) {
+    if (kind == TENSOR_GRADIENT)
+        return err_set(err, ERR_BACKEND, "A gradient is a result and cannot be set");
+    float *to = find(plan, kind, param_index, err);
+    if (to == NULL)
+        return -1;
+    memcpy(to, values, plan->params[param_index].count * sizeof(float));
+    return 0;
+}
+
+int ref_get_activation(struct backend_plan *plan, int node, int n, float *ret_values, struct err *err) {
+    if (node < 0 || node >= plan->nodes_n)
+        return err_set(err, ERR_BACKEND, "There is no layer number %d; the graph has %d", node, plan->nodes_n);
+    if (n < 1 || n > plan->last_n)
+        return err_set(err, ERR_BACKEND, "The output of '%s' for %d images was asked for; the last step had %d",
+                       plan->nodes[node].name, n, plan->last_n);
+    memcpy(ret_values, plan->out[node], (size_t)n * ref_count(plan->nodes[node].out) * sizeof(float));
+    return 0;
+}
+
+int ref_gradient_norms(struct backend_plan *plan, float *ret_norms, struct err *err) {
+    if (!plan->has_gradients)
+        return err_set(err, ERR_BACKEND, "There are no gradients: nothing was trained yet");
+    for (int i = 0; i < plan->params_n; i++) {
+        double sum = 0.0;
+        for (size_t k = 0; plan->gradient[i] != NULL && k < plan->params[i].count; k++)
+            sum += (double)plan->gradient[i][k] * (double)plan->gradient[i][k];
+        ret_norms[i] = (float)sqrt(sum);
+    }
+    return 0;
+}
