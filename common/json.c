@@ -47,7 +47,7 @@ json_t *json_parse(const char *text, size_t size, struct err *err) {
 }
 
 char *json_text(const json_t *value) {
-    return json_dumps(value, JSON_COMPACT | JSON_REAL_PRECISION(17) | JSON_ENCODE_ANY);
+    return json_dumps(value, JSON_COMPACT | JSON_REAL_PRECISION(15) | JSON_ENCODE_ANY);
 }
 
 json_t *json_number_or_null(double value) {

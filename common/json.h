@@ -15,7 +15,8 @@ enum { JSON_DEPTH_LIMIT = 32 };
  */
 json_t *json_parse(const char *text, size_t size, struct err *err);
 
-/* Compact text of a value, without a newline; keys in insertion order, reals with 17 significant digits. Caller frees; NULL when
+/* Compact text of a value, without a newline; keys in insertion order, reals with 15 significant digits, so that what a person
+ * typed (0.9) comes back as typed, and text read and written again stays the same. Caller frees; NULL when
  * out of memory. */
 char *json_text(const json_t *value);
 

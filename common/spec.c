@@ -91,7 +91,7 @@ static const struct row rows[] = {
     {"", "seed", KIND_SEED, AT(seed), .max = 9007199254740991.0, .initial = 1},
     {"", "precision", KIND_CHOICE, AT(precision), .initial = PRECISION_F32, .choices = precisions},
     {"", "backend", KIND_CHOICE, AT(backend), .initial = BACKEND_AUTO, .choices = backends},
-    {"", "threads", KIND_INT, AT(threads), .min = 1},
+    {"", "threads", KIND_INT, AT(threads), .min = 1, .max = 4096},
     {"optimizer", "kind", KIND_CHOICE, AT(optimizer.kind), .initial = OPTIMIZER_SGD, .choices = optimizers},
     {"optimizer", "momentum", KIND_REAL, AT(optimizer.momentum), .max = 0.9999, .initial = 0.9},
     {"optimizer", "weight_decay", KIND_REAL, AT(optimizer.weight_decay), .max = 1, .initial = 1e-4},
