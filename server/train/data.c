@@ -1,0 +1,151 @@
+/* Loads, pads, limits and measures a job's images: see data.h. */
+#include "server/train/data.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/rng.h"
+#include "common/sha256.h"
+
+struct source {
+    const char *name;
+    int (*check)(const struct dataset_card *card, struct err *err);
+    int (*load)(const struct dataset_card *card, bool train, struct image_set *ret_set, struct err *err);
+};
+
+static const struct source sources[] = {
+    {"fashion-mnist", fashion_check, fashion_load},
+    {"shapes", shapes_check, shapes_load},
+};
+
+static const struct source *find_source(const char *name, struct err *err) {
+    for (size_t i = 0; i < sizeof sources / sizeof sources[0]; i++)
+        if (strcmp(sources[i].name, name) == 0)
+            return &sources[i];
+    err_set(err, ERR_NOT_FOUND, "there is no data set \"%s\"", name);
+    return NULL;
+}
+
+int data_check(const struct dataset_card *card, struct err *err) {
+    const struct source *source = find_source(card->name, err);
+    return source == NULL ? -1 : source->check(card, err);
+}
+
+int image_set_alloc(struct image_set *set, int n, size_t image_bytes, struct err *err) {
+    *set = (struct image_set){.n = n, .pixels = calloc((size_t)n, image_bytes), .labels = calloc((size_t)n, 1)};
+    if (set->pixels != NULL && set->labels != NULL)
+        return 0;
+    image_set_done(set);
+    return err_set(err, ERR_MEMORY, "out of memory: %d images need %zu bytes each", n, image_bytes);
+}
+
+void image_set_done(struct image_set *set) {
+    free(set->pixels);
+    free(set->labels);
+    *set = (struct image_set){0};
+}
+
+void data_done(struct data *data) {
+    image_set_done(&data->train);
+    image_set_done(&data->test);
+}
+
+static void copy_padded(const uint8_t *from, const struct data *data, int pad, uint8_t *to) {
+    int h = data->card->height, w = data->card->width;
+    for (int c = 0; c < data->channels; c++)
+        for (int y = 0; y < h; y++)
+            memcpy(to + ((size_t)c * (size_t)data->height + (size_t)(y + pad)) * (size_t)data->width + pad,
+                   from + ((size_t)c * (size_t)h + (size_t)y) * (size_t)w, (size_t)w);
+}
+
+/* Replaces a set by its images in the given order (NULL: as they are), n of them, padded. */
+static int rearrange(struct image_set *set, const struct data *data, int pad, const uint32_t *order, int n, struct err *err) {
+    size_t from_bytes = (size_t)data->channels * (size_t)data->card->height * (size_t)data->card->width;
+    size_t to_bytes = (size_t)data->channels * (size_t)data->height * (size_t)data->width;
+    struct image_set out;
+    if (image_set_alloc(&out, n, to_bytes, err) != 0)
+        return -1;
+    for (int i = 0; i < n; i++) {
+        size_t from = order == NULL ? (size_t)i : order[i];
+        copy_padded(set->pixels + from * from_bytes, data, pad, out.pixels + (size_t)i * to_bytes);
+        out.labels[i] = set->labels[from];
+    }
+    image_set_done(set);
+    *set = out;
+    return 0;
+}
+
+/* part tells the shuffles of the training (0) and test set (1) apart. A limit of 0, or not below the number of images, keeps all
+ * images in their order. */
+static int limit_and_pad(struct image_set *set, const struct data *data, const struct spec *spec, int limit, uint32_t part,
+                         struct err *err) {
+    if (limit == 0 || limit >= set->n)
+        return spec->pad == 0 ? 0 : rearrange(set, data, spec->pad, NULL, set->n, err);
+    uint32_t *order = calloc((size_t)set->n, sizeof *order);
+    if (order == NULL)
+        return err_set(err, ERR_MEMORY, "out of memory while choosing %d of %d images", limit, set->n);
+    rng_permutation(spec->seed, RNG_LIMIT, part, (uint32_t)set->n, order);
+    int rc = rearrange(set, data, spec->pad, order, limit, err);
+    free(order);
+    return rc;
+}
+
+/* Mean and deviation of a channel by whole-number sums, which no order of adding can change. A channel of one value is left
+ * unscaled. */
+static void measure_channel(struct data *data, int channel) {
+    size_t plane = (size_t)data->height * (size_t)data->width, stride = plane * (size_t)data->channels;
+    uint64_t sum = 0, squares = 0, count = plane * (uint64_t)data->train.n;
+    for (int i = 0; i < data->train.n; i++) {
+        const uint8_t *pixels = data->train.pixels + (size_t)i * stride + (size_t)channel * plane;
+        for (size_t k = 0; k < plane; k++) {
+            sum += pixels[k];
+            squares += (uint64_t)pixels[k] * pixels[k];
+        }
+    }
+    /* count^2 * variance; count is below 2^31 and a square below 2^16, so that the products stay below 2^80 */
+    unsigned __int128 spread = (unsigned __int128)count * squares - (unsigned __int128)sum * sum;
+    double deviation = sqrt((double)spread) / (double)count / 255;
+    data->mean[channel] = (double)sum / (double)count / 255;
+    data->deviation[channel] = spread > 0 ? deviation : 1;
+}
+
+static void measure(struct data *data) {
+    for (int c = 0; c < data->channels; c++) {
+        measure_channel(data, c);
+        for (int value = 0; value < 256; value++)
+            data->normal[c][value] = (float)((value / 255.0 - data->mean[c]) / data->deviation[c]);
+    }
+    size_t bytes = (size_t)data->channels * (size_t)data->height * (size_t)data->width * (size_t)data->train.n;
+    sha256_hex(data->train.pixels, bytes, data->train_sha256);
+}
+
+static int load(const struct spec *spec, const struct source *source, struct data *data, struct err *err) {
+    if (source->load(data->card, true, &data->train, err) != 0 ||
+        limit_and_pad(&data->train, data, spec, spec->train_limit, 0, err) != 0)
+        return -1;
+    if (source->load(data->card, false, &data->test, err) != 0 ||
+        limit_and_pad(&data->test, data, spec, spec->test_limit, 1, err) != 0)
+        return -1;
+    measure(data);
+    return 0;
+}
+
+int data_load(const struct spec *spec, struct data *ret_data, struct err *err) {
+    const struct source *source = find_source(spec->dataset, err);
+    const struct dataset_card *card = dataset_find(spec->dataset);
+    if (source == NULL || card == NULL)
+        return err_set(err, ERR_NOT_FOUND, "there is no data set \"%s\"", spec->dataset);
+    if (card->channels > DATA_CHANNELS_MAX)
+        return err_set(err, ERR_INTERNAL, "%s has %d channels; at most %d are handled", card->name, card->channels,
+                       DATA_CHANNELS_MAX);
+    struct data data = {.card = card, .channels = card->channels};
+    data.height = card->height + 2 * spec->pad;
+    data.width = card->width + 2 * spec->pad;
+    if (load(spec, source, &data, err) != 0) {
+        data_done(&data);
+        return -1;
+    }
+    *ret_data = data;
+    return 0;
+}

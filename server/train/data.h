@@ -1,0 +1,50 @@
+/* The images of a job in memory: loaded, padded, limited, with what normalizes them. */
+#ifndef TRAIN_DATA_H
+#define TRAIN_DATA_H
+
+#include <stdint.h>
+
+#include "common/dataset.h"
+#include "common/err.h"
+#include "common/spec.h"
+
+enum { DATA_CHANNELS_MAX = 3 };
+
+/* Images as bytes, [n,C,H,W], and their classes, [n]. */
+struct image_set {
+    int n;
+    uint8_t *pixels, *labels;
+};
+
+struct data {
+    const struct dataset_card *card;
+    int channels, height, width; /* after padding */
+    struct image_set train, test;
+    double mean[DATA_CHANNELS_MAX], deviation[DATA_CHANNELS_MAX]; /* of the training pixels as fractions of 255 */
+    float normal[DATA_CHANNELS_MAX][256];                         /* (value / 255 - mean) / deviation */
+    char train_sha256[65];                                        /* of the training pixels: tells whether data changed */
+};
+
+/* Loads what a spec asks for: the data set of its name, padded, limited to the first images of a seeded shuffle. Errors:
+ * ERR_NOT_FOUND when it is not installed, ERR_DATA when it is damaged. */
+int data_load(const struct spec *spec, struct data *ret_data, struct err *err);
+void data_done(struct data *data);
+
+/* Looks whether a data set could be loaded, without reading it; the reason why not is in err. */
+int data_check(const struct dataset_card *card, struct err *err);
+
+/* --- shared by the sources --- */
+
+/* Allocates n images of size bytes each. */
+int image_set_alloc(struct image_set *set, int n, size_t image_bytes, struct err *err);
+void image_set_done(struct image_set *set);
+
+/* --- fashion.c: IDX files in RESIDUUM_DATASETS/fashion-mnist or /usr/share/datasets/fashion-mnist --- */
+int fashion_load(const struct dataset_card *card, bool train, struct image_set *ret_set, struct err *err);
+int fashion_check(const struct dataset_card *card, struct err *err);
+
+/* --- shapes.c: drawn, the same bytes on every machine --- */
+int shapes_load(const struct dataset_card *card, bool train, struct image_set *ret_set, struct err *err);
+int shapes_check(const struct dataset_card *card, struct err *err);
+
+#endif
