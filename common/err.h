@@ -19,6 +19,7 @@
     X(ERR_TOO_LARGE, "too-large", 413, 2)               \
     X(ERR_MEDIA_TYPE, "unsupported-media-type", 415, 2) \
     X(ERR_SHAPE, "impossible-shape", 422, 2)            \
+    X(ERR_UNSUPPORTED, "unsupported-here", 422, 2)      \
     X(ERR_IDEMPOTENCY, "idempotency-mismatch", 422, 5)  \
     X(ERR_LIMIT, "too-many", 429, 5)                    \
     X(ERR_INTERNAL, "internal", 500, 7)                 \
