@@ -4,4 +4,5 @@
 # $(filter-out $(O)/server/train/main.o,$(TRAIN)). All libraries of the project are offered, and linked when used. A test that needs
 # more says UNIT_LIBS_NAME (libraries) or UNIT_LDFLAGS_NAME (flags, such as -Wl,--wrap=malloc).
 UNIT_common := $(COMMON)
+UNIT_ops := $(patsubst %,$(O)/tests/ops/%.o,against cases fd rig values) $(GRAPH) $(COMMON)
 UNIT_spec := $(COMMON)
