@@ -1,0 +1,138 @@
+/* Keeps the finished epochs' events in DIR/epochs.ndjson, one a line: see private.h. The file may hold one epoch more than the
+ * checkpoint, or a part of it: that is cut off before training goes on. */
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "common/json.h"
+#include "server/train/private.h"
+
+static int history_path(const char *dir, char ret_path[PATH_MAX], struct err *err) {
+    if (snprintf(ret_path, PATH_MAX, "%s/epochs.ndjson", dir) >= PATH_MAX)
+        return err_set(err, ERR_IO, "the path of the job's directory is longer than %d bytes", PATH_MAX - 1);
+    return 0;
+}
+
+static enum err_code io_code(int errno_value) {
+    return errno_value == ENOSPC || errno_value == EDQUOT ? ERR_FULL : ERR_IO;
+}
+
+static int write_synced(int fd, const char *text, size_t size) {
+    while (size > 0) {
+        ssize_t n = write(fd, text, size);
+        if (n < 0 && errno != EINTR)
+            return -1;
+        if (n > 0) {
+            text += n;
+            size -= (size_t)n;
+        }
+    }
+    return fsync(fd);
+}
+
+static int append_text(const char *dir, char *text, struct err *err) {
+    char path[PATH_MAX];
+    if (history_path(dir, path, err) != 0)
+        return -1;
+    int fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (fd < 0)
+        return err_errno(err, io_code(errno), errno, "cannot open %s", path);
+    size_t size = strlen(text);
+    text[size] = '\n'; /* in the place of the NUL */
+    int rc = write_synced(fd, text, size + 1), saved = errno;
+    close(fd);
+    return rc == 0 ? 0 : err_errno(err, io_code(saved), saved, "cannot write %s", path);
+}
+
+int history_append(const char *dir, const json_t *epoch, struct err *err) {
+    char *text = json_text(epoch);
+    if (text == NULL)
+        return err_set(err, ERR_MEMORY, "out of memory while storing an epoch");
+    int rc = append_text(dir, text, err);
+    free(text);
+    return rc;
+}
+
+/* Returns the next line as the given epoch, NULL when it is missing, cut or something else. */
+static json_t *read_epoch(FILE *file, char **line, size_t *capacity, int epoch) {
+    ssize_t size = getline(line, capacity, file);
+    if (size <= 1 || size > EVENT_LINE_MAX || (*line)[size - 1] != '\n')
+        return NULL;
+    json_t *value = json_parse(*line, (size_t)size - 1, NULL);
+    if (value != NULL && json_integer_value(json_object_get(value, "epoch")) == epoch)
+        return value;
+    json_decref(value);
+    return NULL;
+}
+
+typedef int epoch_fn(void *arg, int epoch, json_t *value, struct err *err); /* takes the reference */
+
+/* Reads the first n epochs, or all when n is negative. Returns 0, 1 when there are fewer, or -1. *ret_end is the place behind. */
+static int read_epochs(FILE *file, int n, epoch_fn *fn, void *arg, long *ret_end, struct err *err) {
+    char *line = NULL;
+    size_t capacity = 0;
+    int rc = 0;
+    for (int epoch = 1; rc == 0 && (n < 0 || epoch <= n); epoch++) {
+        json_t *value = read_epoch(file, &line, &capacity, epoch);
+        if (value == NULL && n < 0)
+            break;
+        rc = value == NULL ? 1 : fn(arg, epoch, value, err);
+    }
+    *ret_end = ftell(file);
+    free(line);
+    return rc;
+}
+
+static int drop(void *arg, int epoch, json_t *value, struct err *err) {
+    (void)arg, (void)epoch, (void)err;
+    json_decref(value);
+    return 0;
+}
+
+int history_cut(const char *dir, int n, struct err *err) {
+    char path[PATH_MAX];
+    if (history_path(dir, path, err) != 0)
+        return -1;
+    FILE *file = fopen(path, "r+e");
+    if (file == NULL && errno == ENOENT)
+        return n > 0;
+    if (file == NULL)
+        return err_errno(err, ERR_IO, errno, "cannot open %s", path);
+    long end;
+    int rc = read_epochs(file, n, drop, NULL, &end, err);
+    if (rc == 0 && (ftruncate(fileno(file), end) != 0 || fsync(fileno(file)) != 0))
+        rc = err_errno(err, io_code(errno), errno, "cannot cut %s", path);
+    fclose(file);
+    return rc;
+}
+
+struct sending {
+    int known;
+    struct emit *emit;
+};
+
+static int send_new(void *arg, int epoch, json_t *value, struct err *err) {
+    const struct sending *sending = arg;
+    if (epoch > sending->known)
+        return emit_event(sending->emit, EVENT_EPOCH, value, err);
+    json_decref(value);
+    return 0;
+}
+
+int history_send(const char *dir, int known, struct emit *emit, struct err *err) {
+    char path[PATH_MAX];
+    if (history_path(dir, path, err) != 0)
+        return -1;
+    FILE *file = fopen(path, "re");
+    if (file == NULL)
+        return errno == ENOENT ? 0 : err_errno(err, ERR_IO, errno, "cannot open %s", path);
+    struct sending sending = {known, emit};
+    long end;
+    int rc = read_epochs(file, -1, send_new, &sending, &end, err);
+    fclose(file);
+    return rc;
+}

@@ -1,0 +1,26 @@
+/* One job as the daemon hands it over, and the way from its line to an exit code. */
+#ifndef TRAIN_JOB_H
+#define TRAIN_JOB_H
+
+#include <jansson.h>
+
+#include "common/err.h"
+#include "common/event.h"
+#include "common/spec.h"
+
+struct job {
+    json_t *document; /* the line; owns id and dir */
+    const char *id, *dir;
+    int attempt, epochs_known;
+    struct spec spec;
+    char *spec_text; /* canonical */
+};
+
+/* Parses the daemon's line. */
+int job_parse(const char *line, size_t size, struct job *ret_job, struct err *err);
+void job_done(struct job *job);
+
+/* Reads the line from standard input, trains, and sends events to events_fd. */
+enum worker_exit job_run(int events_fd);
+
+#endif
