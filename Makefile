@@ -83,6 +83,9 @@ $(O)/%.o: %.c $(B)/flags
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) -c -o $@ $<
 
+$(B)/gen/migrations.c: migrations/embed.py $(wildcard migrations/*.sql)
+	$(PYTHON) migrations/embed.py migrations $@
+
 $(O)/gen/%.o: $(B)/gen/%.c $(B)/flags
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) -c -o $@ $<

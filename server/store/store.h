@@ -17,6 +17,7 @@
 #include <stdint.h>
 
 #include "common/err.h"
+#include "common/json.h"
 
 #define JOB_STATES(X)             \
     X(JOB_QUEUED, "queued")       \
@@ -49,8 +50,12 @@ int store_open(const char *dir, struct store **ret_store, struct err *err);
 void store_close(struct store *store); /* commits nothing; accepts NULL */
 
 /* Ends the turn's transaction, if there is one. On failure (disk full: ERR_FULL; else ERR_STORE) everything since the last commit
- * is undone. ret_wrote, when not NULL, tells whether there was anything. ERR_STORE is fatal: log and exit, do not try again. */
+ * is undone, and a write that failed within the turn fails its commit as well. ret_wrote, when not NULL, tells whether there was
+ * anything, also on failure. ERR_STORE is fatal: log and exit, do not try again (a kernel may drop what it could not sync). */
 int store_commit(struct store *store, bool *ret_wrote, struct err *err);
+
+/* For an idle moment, outside a turn's transaction: moves the log file's content into the database file and empties it. */
+int store_tidy(struct store *store, struct err *err);
 
 /* A savepoint inside the turn, so that one request's failure does not undo another's writes. */
 int store_savepoint(struct store *store, struct err *err);
@@ -93,8 +98,14 @@ struct job {
 
 void job_done(struct job *job); /* frees what it holds; accepts zeroed memory */
 
-struct job_change { /* what a move records beside the state; zeroed: nothing */
-    const char *reason, *reason_text, *device;
+/* The job as the API shows it, without "position", "cursor" and "links"; also the data of "job" events. New reference; NULL when
+ * out of memory. */
+json_t *job_to_json(const struct job *job);
+
+struct job_change {                   /* what a move records beside the state; zeroed: nothing */
+    const char *reason, *reason_text; /* NULL: an end or a retry by a person clears them, another move keeps them */
+    const char *device;
+    bool uncounted; /* back to queued: the attempt that ends here does not count among the tries */
 };
 
 /* Inserts a queued job (id, created_us are made here) and its first event. *ret_job is filled. */
@@ -151,15 +162,18 @@ struct event {
 };
 typedef int store_event_fn(void *arg, const struct event *event); /* non-zero ends the walk */
 
-/* Events with id > after, oldest first, at most limit, of one job or (NULL) of all, that the viewer may see. *ret_scanned is the
- * id up to which nothing more has to be looked at. */
+/* Committed events with id > after, oldest first, of one job or (NULL) of all, that the viewer may see; at most limit rows are
+ * looked at. *ret_scanned is the id up to which nothing more has to be looked at: pass it as the next after; when it equals
+ * store_event_newest, there is nothing more. Pointers in the event are borrowed. */
 int store_event_list(struct store *store, const struct viewer *viewer, const char *job, int64_t after, int limit,
                      store_event_fn *fn, void *arg, int64_t *ret_scanned, struct err *err);
 
-/* The id of the newest committed event, and the oldest id kept (replay from before it is incomplete). No disk access for the
- * newest. */
+/* The id of the newest committed event. No disk access. */
 int64_t store_event_newest(const struct store *store);
-int store_event_prune(struct store *store, int64_t older_than_us, struct err *err); /* progress of jobs that ended before that */
+
+/* Deletes progress events of jobs that ended before older_than_us, some thousand at a time; *ret_more tells whether there are
+ * more. Only progress is ever dropped: job and epoch events stay as long as their job. */
+int store_event_prune(struct store *store, int64_t older_than_us, bool *ret_more, struct err *err);
 
 /* --- idempotency.c --- */
 

@@ -1,0 +1,110 @@
+/* Moves of a job between states, by compare-and-set on (state, attempt), and small changes beside the state. */
+#include <stddef.h>
+
+#include "common/loop.h"
+#include "server/store/private.h"
+
+/* Which columns a move changes and how; what the CASE expressions of the statement read. */
+struct effect {
+    int attempt_add, tries_keep, tries_add;
+    int started; /* 1: now, unless it is set; -1: back to none */
+    int64_t ended_us;
+    int cancel_keep; /* 0: the request to cancel is forgotten */
+    const char *reason, *reason_text;
+};
+
+static struct effect effect_of(enum job_state from, enum job_state to, const struct job_change *change) {
+    struct effect effect = {.tries_keep = 1, .cancel_keep = 1, .reason = change->reason, .reason_text = change->reason_text};
+    bool by_person = job_state_ended(from);
+    if (to == JOB_STARTING)
+        effect.attempt_add = effect.tries_add = effect.started = 1;
+    if (to == JOB_QUEUED && by_person) {
+        effect.tries_keep = effect.cancel_keep = 0;
+        effect.started = -1;
+    }
+    if (to == JOB_QUEUED && change->uncounted)
+        effect.tries_add = -1;
+    if (job_state_ended(to))
+        effect.ended_us = clock_unix_us();
+    if (effect.reason == NULL && (by_person || job_state_ended(to)))
+        effect.reason = "";
+    return effect;
+}
+
+static const char move_sql[] =
+    "UPDATE job SET state = ?4, attempt = attempt + ?5, tries = max(0, tries * ?6 + ?7), "
+    "started_us = CASE ?8 WHEN 1 THEN iif(started_us = 0, ?9, started_us) WHEN -1 THEN 0 ELSE started_us END, ended_us = ?10, "
+    "cancel_requested_us = cancel_requested_us * ?11, reason = coalesce(?12, reason), "
+    "reason_text = iif(?12 IS NULL, reason_text, ?13), device = coalesce(?14, device) "
+    "WHERE id = ?1 AND state = ?2 AND attempt = ?3";
+
+/* Why nothing was changed. */
+static int explain(struct store *store, const char *id, enum job_state from, int attempt, struct err *err) {
+    struct job job;
+    if (store_job_get(store, &viewer_daemon, id, &job, err) != 0)
+        return -1;
+    err_set(err, ERR_CONFLICT, "job %s is %s in attempt %d, no longer %s in attempt %d", id, job_state_name(job.state),
+            job.attempt, job_state_name(from), attempt);
+    job_done(&job);
+    return -1;
+}
+
+/* Reads the job again and appends its event. */
+static int tell(struct store *store, const char *id, struct job *ret_job, struct err *err) {
+    struct job job;
+    if (store_job_get(store, &viewer_daemon, id, &job, err) != 0)
+        return -1;
+    int rc = event_add_job(store, &job, err);
+    if (rc == 0 && ret_job != NULL)
+        *ret_job = job;
+    else
+        job_done(&job);
+    return rc;
+}
+
+int store_job_move(struct store *store, const char *id, enum job_state from, int attempt, enum job_state to,
+                   const struct job_change *change, struct job *ret_job, struct err *err) {
+    if (!job_state_may(from, to))
+        return err_set(err, ERR_INTERNAL, "a job cannot go from %s to %s", job_state_name(from), job_state_name(to));
+    struct job_change none = {0};
+    struct effect effect = effect_of(from, to, change != NULL ? change : &none);
+    int changed =
+        query_write(store, err, move_sql, "ssdsddddiidsss", id, job_state_name(from), attempt, job_state_name(to),
+                    effect.attempt_add, effect.tries_keep, effect.tries_add, effect.started, clock_unix_us(), effect.ended_us,
+                    effect.cancel_keep, effect.reason, effect.reason_text, change != NULL ? change->device : NULL);
+    if (changed < 0)
+        return -1;
+    return changed == 0 ? explain(store, id, from, attempt, err) : tell(store, id, ret_job, err);
+}
+
+int store_job_claim(struct store *store, const char *device, struct job *ret_job, bool *ret_found, struct err *err) {
+    static const char sql[] = "SELECT id, attempt FROM job WHERE state = 'queued' ORDER BY seq LIMIT 1";
+    sqlite3_stmt *stmt = query_start(store, err, sql, "");
+    if (stmt == NULL)
+        return -1;
+    int row = query_step(store, stmt, err), attempt = 0, rc = row < 0 ? -1 : 0;
+    if (row > 0) {
+        struct job_change change = {.device = device};
+        attempt = sqlite3_column_int(stmt, 1);
+        rc = store_job_move(store, query_text(stmt, 0), JOB_QUEUED, attempt, JOB_STARTING, &change, ret_job, err);
+    }
+    query_end(stmt);
+    if (rc == 0)
+        *ret_found = row > 0;
+    return rc;
+}
+
+int store_job_hello(struct store *store, const char *id, int attempt, const char *hello, struct err *err) {
+    static const char sql[] = "UPDATE job SET hello = ?3 WHERE id = ?1 AND attempt = ?2 AND state IN ('starting', 'running')";
+    int changed = query_write(store, err, sql, "sds", id, attempt, hello);
+    return changed == 0 ? explain(store, id, JOB_STARTING, attempt, err) : changed < 0 ? -1 : 0;
+}
+
+int store_job_cancel_requested(struct store *store, const char *id, struct err *err) {
+    static const char sql[] = "UPDATE job SET cancel_requested_us = ?2 WHERE id = ?1 AND cancel_requested_us = 0 AND state IN "
+                              "('queued', 'starting', 'running')";
+    int changed = query_write(store, err, sql, "si", id, clock_unix_us());
+    if (changed < 0)
+        return -1;
+    return changed == 0 ? 0 : tell(store, id, NULL, err); /* asked before, or too late: nothing to tell */
+}
