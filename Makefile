@@ -103,6 +103,22 @@ $(TESTS): $(B)/%: $(O)/%.o $$(UNIT_$$(call test_name,$$@))
 
 tests: $(TESTS)
 
+# The dashboard: static files as they are, and ECharts with its licences from the lock file.
+web: $(B)/web.stamp
+
+web/node_modules/.package-lock.json: web/package.json web/package-lock.json
+	cd web && npm ci --ignore-scripts --no-audit --no-fund
+	@touch $@
+
+$(B)/web.stamp: $(shell find web -name node_modules -prune -o -type f -print) web/node_modules/.package-lock.json
+	rm -rf $(B)/web $(B)/web.part
+	mkdir -p $(B)/web.part/vendor
+	cp -R web/index.html web/favicon.svg web/*.css web/src $(B)/web.part/
+	cp web/node_modules/echarts/dist/echarts.esm.min.js $(B)/web.part/vendor/
+	for f in echarts/LICENSE echarts/NOTICE zrender/LICENSE; do cp web/node_modules/$$f $(B)/web.part/vendor/$$(echo $$f | tr / -).txt; done
+	mv $(B)/web.part $(B)/web
+	@touch $@
+
 clean:
 	rm -rf build
 

@@ -40,7 +40,7 @@ async function send(path, options) {
 const get = (path, options = {}) => send(path, { method: 'GET', ...options });
 const job = (id) => `v1/jobs/${encodeURIComponent(id)}`;
 
-export const FILTERS = { all: '', active: 'queued,starting,running', succeeded: 'succeeded', failed: 'failed', cancelled: 'cancelled' };
+export const FILTERS = { all: '', active: 'queued,starting,running', queued: 'queued', succeeded: 'succeeded', failed: 'failed', cancelled: 'cancelled' };
 
 export const api = {
   jobs(filter, before) {

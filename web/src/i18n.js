@@ -19,10 +19,12 @@ export const TEXTS = {
     'setting.theme.light': 'Light',
     'setting.theme.dark': 'Dark',
 
-    'stream.connecting': 'Connecting to the server…',
+    'stream.connecting': 'Connecting…',
+    'stream.open': 'Live',
+    'stream.paused': 'Paused',
+    'stream.offline': 'Offline',
     'stream.lost': 'Connection lost. What you see is as of {time}; the page tries again by itself.',
     'stream.retry': 'Try now',
-    'stream.back': 'Connected again.',
 
     'error.title': 'This could not be loaded',
     'error.network': 'The server does not answer.',
@@ -85,6 +87,7 @@ export const TEXTS = {
     'job.stopping': 'The worker is asked to stop.',
     'job.reason.failed': 'Why it failed',
     'job.reason.other': 'What happened',
+    'job.facts': 'Run',
     'job.cancel': 'Cancel',
     'job.retry': 'Retry',
     'job.delete': 'Delete',
@@ -160,6 +163,9 @@ export const TEXTS = {
 
     'log.title': 'Log',
     'log.empty': 'The worker has written nothing yet.',
+    'spec.batch': 'batch {n}',
+    'spec.seed': 'seed {n}',
+    'spec.limit': '{n} training images',
     'spec.title': 'Specification',
     'spec.hint': 'The job as the server runs it, every default filled in.',
 
@@ -195,10 +201,12 @@ export const TEXTS = {
     'setting.theme.light': 'Hell',
     'setting.theme.dark': 'Dunkel',
 
-    'stream.connecting': 'Verbindung zum Server wird aufgebaut…',
+    'stream.connecting': 'Verbindet…',
+    'stream.open': 'Live',
+    'stream.paused': 'Pausiert',
+    'stream.offline': 'Getrennt',
     'stream.lost': 'Verbindung verloren. Stand der Anzeige: {time}. Die Seite versucht es von selbst weiter.',
     'stream.retry': 'Jetzt versuchen',
-    'stream.back': 'Wieder verbunden.',
 
     'error.title': 'Das ließ sich nicht laden',
     'error.network': 'Der Server antwortet nicht.',
@@ -261,6 +269,7 @@ export const TEXTS = {
     'job.stopping': 'Der Worker wird angehalten.',
     'job.reason.failed': 'Warum er gescheitert ist',
     'job.reason.other': 'Was geschehen ist',
+    'job.facts': 'Lauf',
     'job.cancel': 'Abbrechen',
     'job.retry': 'Wiederholen',
     'job.delete': 'Löschen',
@@ -336,6 +345,9 @@ export const TEXTS = {
 
     'log.title': 'Protokoll',
     'log.empty': 'Der Worker hat noch nichts geschrieben.',
+    'spec.batch': 'Batch {n}',
+    'spec.seed': 'Seed {n}',
+    'spec.limit': '{n} Trainingsbilder',
     'spec.title': 'Spezifikation',
     'spec.hint': 'Der Auftrag, wie der Server ihn ausführt, mit allen Voreinstellungen.',
 
@@ -379,6 +391,15 @@ function durationText(seconds, number) {
   return m > 0 ? `${m} min ${s} s` : `${s} s`;
 }
 
+const SUPERSCRIPTS = '⁰¹²³⁴⁵⁶⁷⁸⁹';
+
+// 0.00012 -> "1.2·10⁻⁴"
+function smallText(value, number) {
+  const [mantissa, exponent] = value.toExponential(1).split('e');
+  const digits = [...exponent.replace(/^[+-]/, '')].map((digit) => SUPERSCRIPTS[Number(digit)]).join('');
+  return `${number(Number(mantissa))}·10${exponent.startsWith('-') ? '⁻' : ''}${digits}`;
+}
+
 // Numbers and times in the language's own form. Missing values are a dash.
 export function formatter(language) {
   const locale = language === 'de' ? 'de-DE' : 'en-GB';
@@ -389,7 +410,8 @@ export function formatter(language) {
   const loss = make({ minimumFractionDigits: 4, maximumFractionDigits: 4 });
   const one = make({ minimumFractionDigits: 1, maximumFractionDigits: 1 });
   const significant = make({ maximumSignificantDigits: 3 });
-  const tiny = make({ notation: 'scientific', maximumSignificantDigits: 2 });
+  const three = make({ minimumFractionDigits: 3, maximumFractionDigits: 3 });
+  const small = (value) => smallText(value, (mantissa) => one.format(mantissa));
   const dateTime = new Intl.DateTimeFormat(locale, { dateStyle: 'medium', timeStyle: 'medium' });
   const clock = new Intl.DateTimeFormat(locale, { timeStyle: 'medium' });
   const known = (format) => (value) => (typeof value === 'number' && Number.isFinite(value) ? format(value) : '–');
@@ -400,7 +422,8 @@ export function formatter(language) {
     percentShort: known((value) => percentShort.format(value)),
     loss: known((value) => loss.format(value)),
     one: known((value) => one.format(value)),
-    significant: known((value) => (value !== 0 && Math.abs(value) < 1e-3 ? tiny : significant).format(value)),
+    significant: known((value) => (value !== 0 && Math.abs(value) < 1e-3 ? small(value) : significant.format(value))),
+    probability: known((value) => (value === 0 || value >= 1e-3 ? three.format(value) : small(value))),
     megabytes: known((value) => `${significant.format(value / 1048576)} MiB`),
     duration: known((value) => durationText(value, (n) => whole.format(n))),
     dateTime: time(dateTime),

@@ -1,0 +1,166 @@
+// What the page does: loads snapshots, starts the stream, carries out what the reader asks for. No DOM; fetch only through api.
+
+const PARALLEL = 3; // requests at once for the newest epochs of listed jobs
+const PLACES_MS = 300;
+
+// page: {get() -> state, dispatch(action)}; api as in api.js; stream as in stream.js.
+export function createActions(page, api, stream) {
+  const wantedLast = new Set(); // jobs whose newest epoch was asked for
+  const queue = [];
+  let running = 0;
+
+  async function load(what, request) {
+    if (page.get().loads[what]?.status === 'loading') return;
+    page.dispatch({ type: 'load', what, status: 'loading' });
+    try {
+      await request();
+      page.dispatch({ type: 'load', what, status: 'ready' });
+    } catch (error) {
+      if (!error.problem) throw error; // a bug of ours
+      page.dispatch({ type: 'load', what, status: 'failed', error: error.problem });
+    }
+  }
+
+  // The stream starts at the first snapshot's cursor; later snapshots are read while it runs.
+  let streaming = false;
+  function startStream(cursor) {
+    if (streaming) return;
+    streaming = true;
+    page.dispatch({ type: 'cursor', cursor });
+    stream.start(cursor);
+  }
+
+  async function nextLast() {
+    while (running < PARALLEL && queue.length) {
+      const id = queue.shift();
+      running += 1;
+      try {
+        page.dispatch({ type: 'epochs', id, items: [await api.epoch(id, 'last')] });
+      } catch (error) {
+        if (!error.problem) throw error;
+        wantedLast.delete(id); // the list shows a dash; the next snapshot asks again
+      } finally {
+        running -= 1;
+      }
+    }
+  }
+
+  // A listed job carries no accuracy: it is read from its newest epoch, once; the stream brings the later ones.
+  function wantLastEpochs(jobs) {
+    for (const job of jobs) {
+      if (job.epochs_done === 0 || wantedLast.has(job.id) || page.get().runs[job.id]?.epochs.length) continue;
+      wantedLast.add(job.id);
+      queue.push(job.id);
+    }
+    for (let i = 0; i < PARALLEL; i += 1) nextLast();
+  }
+
+  async function readJobs(filter, before) {
+    const answer = await api.jobs(filter, before);
+    if (filter !== page.get().list.filter) return answer; // the reader has moved on
+    page.dispatch({ type: 'jobs', items: answer.items, next: answer.next, cursor: answer.cursor, filter, append: Boolean(before) });
+    startStream(answer.cursor);
+    wantLastEpochs(answer.items);
+    return answer;
+  }
+
+  function showJobs(filter) {
+    const { list } = page.get();
+    if (list.filter === filter && list.loaded) return undefined;
+    if (list.filter !== filter) page.dispatch({ type: 'filter', filter });
+    return load('jobs', () => readJobs(filter, null));
+  }
+
+  async function readJob(id) {
+    const job = await api.job(id);
+    page.dispatch({ type: 'job', job });
+    startStream(job.cursor);
+    await api.epochs(id, (items) => page.dispatch({ type: 'epochs', id, items }));
+    page.dispatch({ type: 'complete', id });
+    return job;
+  }
+
+  function showJob(id) {
+    if (page.get().runs[id]?.complete) return undefined;
+    return load(`job/${id}`, () => readJob(id));
+  }
+
+  function show(route, settings) {
+    if (route.view === 'job') return showJob(route.id);
+    if (route.view === 'jobs') return showJobs(settings.state);
+    if (!streaming) return load('jobs', () => readJobs(page.get().list.filter, null));
+    return undefined;
+  }
+
+  // After a lost connection: the server may have started anew, even with other data. Its newest event tells.
+  async function resync(route, settings) {
+    const before = page.get().cursor;
+    let answer;
+    try {
+      answer = await api.jobs('all', null);
+    } catch (error) {
+      if (!error.problem) throw error;
+      return; // lost again; the stream will say so
+    }
+    if (answer.cursor >= before) return;
+    wantedLast.clear();
+    streaming = false;
+    page.dispatch({ type: 'reset' });
+    await show(route, settings);
+  }
+
+  // Places in the queue are not in the events: they are read again a moment after a job left the queue.
+  let placesPlanned = false;
+  async function readPlaces() {
+    placesPlanned = false;
+    try {
+      const answer = await api.jobs('queued', null);
+      answer.items.forEach((job) => page.dispatch({ type: 'job', job }));
+    } catch (error) {
+      if (!error.problem) throw error; // the old places stay
+    }
+  }
+  function noticed({ event, data }) {
+    if (event !== 'job' || data.state === 'queued' || placesPlanned) return;
+    if (!Object.values(page.get().jobs).some((job) => job.state === 'queued')) return;
+    placesPlanned = true;
+    setTimeout(readPlaces, PLACES_MS);
+  }
+
+  async function catalog() {
+    await Promise.all([
+      load('datasets', async () => page.dispatch({ type: 'datasets', items: (await api.datasets()).items })),
+      load('presets', async () => page.dispatch({ type: 'presets', items: (await api.presets()).items })),
+      load('version', async () => page.dispatch({ type: 'version', version: await api.version() })),
+    ]);
+  }
+
+  return {
+    show,
+    resync,
+    catalog,
+    noticed,
+    loadMore() {
+      const { filter, next } = page.get().list;
+      if (next !== null) load('more', () => readJobs(filter, next));
+    },
+    needEpoch(id, epoch) {
+      const what = `epoch/${id}/${epoch}`;
+      if (page.get().loads[what]?.status === 'failed') return;
+      load(what, async () => page.dispatch({ type: 'epochs', id, items: [await api.epoch(id, epoch)] }));
+    },
+    loadLog: (id) => load(`log/${id}`, async () => page.dispatch({ type: 'log', id, text: await api.log(id) })),
+    async cancel(id) {
+      page.dispatch({ type: 'job', job: await api.cancel(id) });
+    },
+    async retry(id) {
+      page.dispatch({ type: 'job', job: await api.retry(id) });
+    },
+    async delete(id) {
+      await api.remove(id);
+      page.dispatch({ type: 'gone', id });
+    },
+    submit: (text, dryRun) => api.submit(text, dryRun),
+    retryStream: () => stream.retryNow(),
+  };
+}

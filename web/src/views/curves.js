@@ -1,0 +1,71 @@
+// Learning curves: loss and accuracy of training and test set over the epochs, live.
+import { curveOption, pointCount } from '../charts.js';
+import { h, show, svg, whenChanged } from '../dom.js';
+import { chart, readColors } from './chart.js';
+import { segments } from './parts.js';
+
+// A short sample of a line, drawn as the chart draws it.
+function sample(key, dash, filled) {
+  const line = svg('line', { x1: 1, y1: 6, x2: 31, y2: 6, 'stroke-width': 2.25, 'stroke-dasharray': dash });
+  const dot = filled === null ? [] : [svg('circle', { cx: 16, cy: 6, r: 3.4, class: filled ? 'filled' : 'ring' })];
+  return svg('svg', { viewBox: '0 0 32 12', class: `sample sample-${key}`, 'aria-hidden': 'true' }, line, ...dot);
+}
+
+function legend({ t }) {
+  const row = (key, dash, filled, text) => h('li', {}, sample(key, dash, filled), text);
+  return h('ul', { class: 'legend' }, row('train', '5 3', false, t('curves.train')), row('test', '', true, t('curves.test')), row('now', '2 3', null, t('curves.now')));
+}
+
+function axisLabel(kind, fmt) {
+  return kind === 'loss' ? (value) => fmt.significant(value) : (value) => fmt.percentShort(value);
+}
+
+export function curvesView(ctx) {
+  const { t, fmt, actions } = ctx;
+  const failed = h('p', { class: 'hint', hidden: true }, t('curves.failed'));
+  const empty = h('p', { class: 'hint' }, t('curves.empty'));
+  const charts = ['loss', 'accuracy'].map((kind) => ({ kind, title: t(`curves.${kind}`), chart: chart(() => show(failed, true)) }));
+  const scale = segments({
+    name: 'scale',
+    label: t('curves.scale'),
+    options: ['linear', 'log'].map((value) => ({ value, text: t(`curves.${value}`) })),
+    onPick: (value) => actions.set('loss', value),
+  });
+  const figures = charts.map((row) => h('figure', {}, h('figcaption', {}, h('h3', {}, row.title)), row.chart.node));
+  const body = h('div', { class: 'curves' }, figures);
+  const node = h('section', { class: 'card', 'aria-labelledby': 'curves-title' },
+    h('div', { class: 'head' }, h('h2', { id: 'curves-title' }, t('curves.title')), legend(ctx), scale.node), failed, empty, body);
+
+  function describe(row, epochs, option) {
+    const value = row.kind === 'loss' ? fmt.loss : fmt.percent;
+    const last = epochs[epochs.length - 1];
+    const label = last
+      ? t('curves.describe', { title: row.title, n: fmt.whole(epochs.length), train: value(last.train[row.kind]), test: value(last.test[row.kind]) })
+      : t('curves.describe.none', { title: row.title });
+    return { 'aria-label': label, 'data-kind': row.kind, 'data-train-points': pointCount(option, 'train'), 'data-test-points': pointCount(option, 'test'), 'data-live-points': pointCount(option, 'now') };
+  }
+
+  const draw = whenChanged((epochs, live, planned, loss, look) => {
+    const colors = readColors(node);
+    const texts = { train: t('curves.train'), test: t('curves.test'), now: t('curves.now'), epoch: t('curves.epoch') };
+    for (const row of charts) {
+      const option = curveOption(row.kind, {
+        epochs, live, texts, colors, planned,
+        logarithmic: loss === 'log',
+        animate: !look.reducedMotion,
+        format: row.kind === 'loss' ? fmt.loss : fmt.percent,
+        formatAxis: axisLabel(row.kind, fmt),
+      });
+      row.chart.set(option, describe(row, epochs, option));
+    }
+  });
+
+  function update(job, run, settings, look) {
+    scale.update(settings.loss);
+    const something = run.epochs.length > 0 || run.live.length > 0;
+    show(empty, !something);
+    show(body, something);
+    if (something) draw(run.epochs, run.live, job.epochs, settings.loss, look);
+  }
+  return { node, update, destroy: () => charts.forEach((row) => row.chart.destroy()) };
+}

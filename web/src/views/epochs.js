@@ -1,0 +1,67 @@
+// The table of epochs: the same numbers as the curves, for eyes, screen readers and copying.
+import { h, keyed, setAttributes, setText, show, whenChanged } from '../dom.js';
+import { formatHash } from '../settings.js';
+
+function columns({ t, fmt }) {
+  return [
+    { name: t('epochs.trainloss'), text: (epoch) => fmt.loss(epoch.train.loss), set: 'train' },
+    { name: t('epochs.testloss'), text: (epoch) => fmt.loss(epoch.test.loss), set: 'test' },
+    { name: t('epochs.trainaccuracy'), text: (epoch) => fmt.percent(epoch.train.accuracy), set: 'train' },
+    { name: t('epochs.testaccuracy'), text: (epoch) => fmt.percent(epoch.test.accuracy), set: 'test' },
+    { name: t('epochs.lr'), text: (epoch) => fmt.significant(epoch.lr) },
+    { name: t('epochs.seconds'), text: (epoch) => fmt.one(epoch.seconds) },
+    { name: t('epochs.rate'), text: (epoch) => fmt.whole(epoch.images_per_second) },
+  ];
+}
+
+function epochRow(ctx, cols) {
+  const link = h('a', {});
+  const best = h('span', { class: 'best' }, ctx.t('epochs.best'));
+  const cells = cols.map(() => h('td', {}));
+  const node = h('tr', {}, h('th', { scope: 'row' }, link, best), cells);
+  return {
+    node,
+    update({ epoch, selected, isBest, href }) {
+      node.dataset.epoch = String(epoch.epoch);
+      setText(link, ctx.fmt.whole(epoch.epoch));
+      setAttributes(link, { href, 'aria-current': selected ? 'true' : null });
+      show(best, isBest);
+      cols.forEach((column, i) => setText(cells[i], column.text(epoch)));
+    },
+  };
+}
+
+function bestEpoch(epochs) {
+  return epochs.reduce((best, epoch) => (best === null || epoch.test.accuracy > best.test.accuracy ? epoch : best), null)?.epoch;
+}
+
+export function epochsView(ctx) {
+  const { t } = ctx;
+  const cols = columns(ctx);
+  const rows = new Map();
+  const body = h('tbody', {});
+  const head = h('thead', {}, h('tr', {}, h('th', { scope: 'col' }, t('epochs.epoch')), cols.map((column) => h('th', { scope: 'col', class: column.set ? `set-${column.set}` : '' }, column.name))));
+  const table = h('table', { class: 'epochs' }, h('caption', {}, t('epochs.caption')), head, body);
+  const scroll = h('div', { class: 'scroll', tabindex: '0', role: 'region', 'aria-label': t('epochs.title') }, table);
+  const empty = h('p', { class: 'hint' }, t('epochs.empty'));
+  const node = h('section', { class: 'card', 'aria-labelledby': 'epochs-title' }, h('h2', { id: 'epochs-title' }, t('epochs.title')), empty, scroll);
+
+  const draw = whenChanged((epochs, id, settings) => {
+    const best = epochs.length > 1 ? bestEpoch(epochs) : null;
+    const selected = settings.epoch ?? epochs[epochs.length - 1]?.epoch;
+    const items = epochs.map((epoch) => ({
+      epoch,
+      selected: epoch.epoch === selected,
+      isBest: epoch.epoch === best,
+      href: formatHash({ view: 'job', id }, { ...settings, epoch: epoch.epoch }),
+    }));
+    keyed(body, rows, items, (item) => item.epoch.epoch, () => epochRow(ctx, cols));
+  });
+
+  function update(job, run, settings) {
+    show(empty, run.epochs.length === 0);
+    show(scroll, run.epochs.length > 0);
+    draw(run.epochs, job.id, settings);
+  }
+  return { node, update };
+}
