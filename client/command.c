@@ -1,0 +1,258 @@
+/* The command table, and what is derived from it: see command.h. */
+#include "client/command.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/json.h"
+
+const struct option_row option_rows[OPTIONS_N] = {
+    [OPTION_SERVER] = {"server", "URL", "the server's address (default: RESIDUUM_SERVER, else " CLIENT_SERVER_DEFAULT ")", 's',
+                       true},
+    [OPTION_JSON] = {"json", NULL, "print JSON: one object, or one object a line", 'j', true},
+    [OPTION_QUIET] = {"quiet", NULL, "no messages and no progress, only results and errors", 'q', true},
+    [OPTION_HELP] = {"help", NULL, "print help, of a command when one is named", 'h', true},
+    [OPTION_VERSION] = {"version", NULL, "print the client's version", 'V', true},
+    [OPTION_WATCH] = {"watch", NULL, "follow the job until it ends", 'w', false},
+    [OPTION_DRY_RUN] = {"dry-run", NULL, "only check the job: shapes, parameters, FLOPs, memory", 'n', false},
+    [OPTION_NAME] = {"name", "TEXT", "name the job, whatever the file says", 0, false},
+    [OPTION_STATE] = {"state", "LIST", "only jobs in these states, separated by commas", 0, false},
+    [OPTION_LIMIT] = {"limit", "N", "at most N jobs, newest first (default: 50)", 0, false},
+    [OPTION_DOT] = {"dot", NULL, "print Graphviz DOT instead of a table", 0, false},
+};
+
+#define BIT(option) (1u << (option))
+
+const struct command commands[] = {
+    {"submit", "FILE|-", 1, 1, BIT(OPTION_WATCH) | BIT(OPTION_DRY_RUN) | BIT(OPTION_NAME), false, "queue a job",
+     "Sends the job description in FILE, or on standard input for \"-\", and prints the\n"
+     "id of the queued job. The smallest description is\n"
+     "  {\"dataset\": \"fashion-mnist\", \"model\": \"resnet20\"}\n"
+     "and every other field has a default; \"residuum show JOB\" prints them all.\n"
+     "When the network fails the request is repeated with the same Idempotency-Key, so\n"
+     "that the job is queued once. With --watch the exit code is that of watch.\n",
+     command_submit},
+    {"ls", "", 0, 0, BIT(OPTION_STATE) | BIT(OPTION_LIMIT), false, "list jobs, newest first",
+     "States are queued, starting, running, succeeded, failed and cancelled. A job\n"
+     "without a name is shown by its model in parentheses. With --json each line is one\n"
+     "job.\n",
+     command_ls},
+    {"show", "JOB", 1, 1, 0, false, "print a job with every field of its description", "", command_show},
+    {"watch", "JOB", 1, 1, 0, false, "follow a job to its end",
+     "Prints a line per epoch with loss and accuracy on training and test images, a\n"
+     "progress bar on a terminal or a progress line about every 2 s elsewhere, and at\n"
+     "the end the test accuracy, the confusion matrix and the address of the job's page.\n"
+     "Lost connections are taken up again without losing or repeating anything. Ctrl-C\n"
+     "leaves the job running. With --json each event is a line\n"
+     "  {\"event\": \"job|progress|epoch\", \"id\": N, \"data\": {...}}\n"
+     "with the epochs that were finished before (\"id\": null) and the job as it is first.\n"
+     "The exit code is 0 when the job succeeded and 1 when it failed or was cancelled.\n",
+     command_watch},
+    {"cancel", "JOB", 1, 1, 0, false, "cancel a job",
+     "A queued job ends at once, a running one when its worker has stopped. Cancelling\n"
+     "twice is fine; a job that succeeded or failed cannot be cancelled (exit code 5).\n",
+     command_cancel},
+    {"retry", "JOB", 1, 1, 0, false, "queue a failed or cancelled job again, from its checkpoint", "", command_retry},
+    {"rm", "JOB", 1, 1, 0, false, "delete an ended job and everything it produced", "", command_rm},
+    {"log", "JOB", 1, 1, 0, false, "print the end of what the job's worker logged", "", command_log},
+    {"graph", "JOB", 1, 1, BIT(OPTION_DOT), false, "print the job's network, layer by layer",
+     "Shapes are channels x height x width of each layer's output, FLOPs those of one\n"
+     "image's forward pass. \"residuum graph JOB --dot | dot -Tsvg > net.svg\" draws it.\n",
+     command_graph},
+    {"epochs", "JOB", 1, 1, 0, false, "print the finished epochs", "With --json each line is one epoch.\n", command_epochs},
+    {"devices", "", 0, 0, 0, false, "list what the server can train on", "", command_devices},
+    {"datasets", "", 0, 0, 0, false, "list the data sets", "", command_datasets},
+    {"presets", "", 0, 0, 0, false, "list the model presets", "", command_presets},
+    {"version", "", 0, 0, 0, false, "print the versions of client and server", "", command_version},
+    {"help", "[COMMAND]", 0, 1, 0, true, "print this help, or that of a command", "", command_help_of},
+};
+const size_t commands_n = sizeof commands / sizeof commands[0];
+
+const struct command *command_find(const char *name) {
+    for (size_t i = 0; i < commands_n; i++)
+        if (strcmp(commands[i].name, name) == 0)
+            return &commands[i];
+    return NULL;
+}
+
+/* --- parsing --- */
+
+static int unknown_command(const char *name, struct err *err) {
+    const char *names[sizeof commands / sizeof commands[0]];
+    for (size_t i = 0; i < commands_n; i++)
+        names[i] = commands[i].name;
+    const char *near = json_nearest(name, names, commands_n);
+    if (near != NULL)
+        return err_set(err, ERR_REQUEST, "there is no command \"%.80s\"; did you mean \"%s\"?", name, near);
+    return err_set(err, ERR_REQUEST, "there is no command \"%.80s\"; \"residuum help\" lists them", name);
+}
+
+static int unknown_option(const char *name, size_t n, struct err *err) {
+    char given[80];
+    const char *names[OPTIONS_N];
+    snprintf(given, sizeof given, "%.*s", (int)n, name);
+    for (size_t i = 0; i < OPTIONS_N; i++)
+        names[i] = option_rows[i].name;
+    const char *near = json_nearest(given, names, OPTIONS_N);
+    if (near != NULL)
+        return err_set(err, ERR_REQUEST, "there is no option --%s; did you mean --%s?", given, near);
+    return err_set(err, ERR_REQUEST, "there is no option --%s; \"residuum help\" lists them", given);
+}
+
+/* Takes the option in *at (and the word behind it when that is its value). */
+static int take_value(struct args *args, int option, const char *attached, int words, char **argv, int *at, struct err *err) {
+    const struct option_row *row = &option_rows[option];
+    if (row->value == NULL && attached != NULL)
+        return err_set(err, ERR_REQUEST, "the option --%s takes no value", row->name);
+    if (row->value != NULL && attached == NULL && *at + 1 >= words)
+        return err_set(err, ERR_REQUEST, "the option --%s needs a value: --%s %s", row->name, row->name, row->value);
+    if (args->option[option] != NULL && row->value != NULL)
+        return err_set(err, ERR_REQUEST, "the option --%s is given twice", row->name);
+    if (row->value == NULL)
+        args->option[option] = "";
+    else
+        args->option[option] = attached != NULL ? attached : argv[++*at];
+    return 0;
+}
+
+static int take_long(struct args *args, int words, char **argv, int *at, struct err *err) {
+    const char *name = argv[*at] + 2;
+    size_t n = strcspn(name, "=");
+    for (int i = 0; i < OPTIONS_N; i++)
+        if (strlen(option_rows[i].name) == n && strncmp(option_rows[i].name, name, n) == 0)
+            return take_value(args, i, name[n] == '=' ? name + n + 1 : NULL, words, argv, at, err);
+    return unknown_option(name, n, err);
+}
+
+static int take_letter(struct args *args, int words, char **argv, int *at, struct err *err) {
+    const char *word = argv[*at];
+    for (int i = 0; i < OPTIONS_N; i++)
+        if (option_rows[i].letter == word[1] && word[2] == '\0')
+            return take_value(args, i, NULL, words, argv, at, err);
+    return err_set(err, ERR_REQUEST, "there is no option \"%.80s\"; \"residuum help\" lists them", word);
+}
+
+static int take_argument(struct args *args, const char *word, struct err *err) {
+    if (args->command == NULL) {
+        args->command = command_find(word);
+        return args->command != NULL ? 0 : unknown_command(word, err);
+    }
+    if (args->arguments_n >= args->command->most)
+        return err_set(err, ERR_REQUEST, "\"%.80s\" is too much: residuum %s %s", word, args->command->name,
+                       args->command->arguments);
+    args->argument[args->arguments_n++] = word;
+    return 0;
+}
+
+/* That the command takes the options given, and has the arguments it needs. */
+static int check_fit(const struct args *args, struct err *err) {
+    const struct command *command = args->command;
+    for (int i = 0; i < OPTIONS_N && command != NULL; i++)
+        if (args->option[i] != NULL && !option_rows[i].global && (command->options & BIT(i)) == 0)
+            return err_set(err, ERR_REQUEST, "residuum %s takes no option --%s; \"residuum help %s\" lists its options",
+                           command->name, option_rows[i].name, command->name);
+    if (args->option[OPTION_HELP] != NULL || args->option[OPTION_VERSION] != NULL)
+        return 0;
+    if (command == NULL)
+        return err_set(err, ERR_REQUEST, "no command is given; \"residuum help\" lists them");
+    if (args->arguments_n < command->least)
+        return err_set(err, ERR_REQUEST, "something is missing: residuum %s %s", command->name, command->arguments);
+    return 0;
+}
+
+int command_parse(int words, char **argv, struct args *ret_args, struct err *err) {
+    struct args args = {0};
+    bool options_over = false;
+    int rc = 0;
+    for (int at = 0; at < words && rc == 0; at++) {
+        const char *word = argv[at];
+        if (options_over || word[0] != '-' || word[1] == '\0') /* "-" alone is standard input */
+            rc = take_argument(&args, word, err);
+        else if (strcmp(word, "--") == 0)
+            options_over = true;
+        else if (word[1] == '-')
+            rc = take_long(&args, words, argv, &at, err);
+        else
+            rc = take_letter(&args, words, argv, &at, err);
+    }
+    if (rc == 0)
+        rc = check_fit(&args, err);
+    if (rc == 0)
+        *ret_args = args;
+    return rc;
+}
+
+/* --- help --- */
+
+enum { OPTION_COLUMN = 20 };
+
+static void print_option(FILE *file, const struct option_row *row) {
+    char text[64], letter[8] = "    ";
+    if (row->letter != 0)
+        snprintf(letter, sizeof letter, "-%c, ", row->letter);
+    snprintf(text, sizeof text, "%s--%s%s%s", letter, row->name, row->value == NULL ? "" : " ",
+             row->value == NULL ? "" : row->value);
+    fprintf(file, "  %-*s %s\n", OPTION_COLUMN, text, row->help);
+}
+
+static void print_global_options(FILE *file) {
+    fputs("\nOptions of every command:\n", file);
+    for (int i = 0; i < OPTIONS_N; i++)
+        if (option_rows[i].global)
+            print_option(file, &option_rows[i]);
+}
+
+void command_usage(FILE *file) {
+    fputs("Usage: residuum COMMAND [ARGUMENT] [OPTION...]\n\nCommands:\n", file);
+    for (size_t i = 0; i < commands_n; i++) {
+        char text[64];
+        snprintf(text, sizeof text, "%s %s", commands[i].name, commands[i].arguments);
+        fprintf(file, "  %-*s %s\n", OPTION_COLUMN, text, commands[i].help);
+    }
+    print_global_options(file);
+    fputs("\nEnvironment:\n"
+          "  RESIDUUM_SERVER      the server's address\n"
+          "  NO_COLOR             when set: no colours\n"
+          "  TERM=dumb            no colours and no progress bar\n"
+          "\nExit codes:\n"
+          "  0    it worked; of watch: the job succeeded\n"
+          "  1    the watched job failed or was cancelled\n"
+          "  2    wrong usage, or the server refused the input\n"
+          "  3    not allowed\n"
+          "  4    not found\n"
+          "  5    a conflict with the job's state, or a limit was reached\n"
+          "  6    the network failed, or the server did not answer in time\n"
+          "  7    the server failed, or the output could not be written\n"
+          "  130  interrupted\n",
+          file);
+}
+
+void command_help(FILE *file, const struct command *command) {
+    fprintf(file, "Usage: residuum %s%s%s%s\n\n%s: %s.\n", command->name, command->arguments[0] == '\0' ? "" : " ",
+            command->arguments, command->options == 0 ? "" : " [OPTION...]", command->name, command->help);
+    if (command->details[0] != '\0')
+        fprintf(file, "\n%s", command->details);
+    for (int i = 0, first = 1; i < OPTIONS_N; i++)
+        if ((command->options & BIT(i)) != 0) {
+            fputs(first ? "\nOptions:\n" : "", file);
+            first = 0;
+            print_option(file, &option_rows[i]);
+        }
+    print_global_options(file);
+}
+
+int command_help_of(struct client *client) {
+    const struct args *args = client->args;
+    if (args->arguments_n == 0) {
+        command_usage(stdout);
+        return 0;
+    }
+    const struct command *command = command_find(args->argument[0]);
+    if (command != NULL) {
+        command_help(stdout, command);
+        return 0;
+    }
+    struct err err = {0};
+    unknown_command(args->argument[0], &err);
+    return client_fail(&err);
+}
