@@ -7,8 +7,7 @@
 #include "common/json.h"
 
 const struct option_row option_rows[OPTIONS_N] = {
-    [OPTION_SERVER] = {"server", "URL", "the server's address (default: RESIDUUM_SERVER, else " CLIENT_SERVER_DEFAULT ")", 's',
-                       true},
+    [OPTION_SERVER] = {"server", "URL", "the server's address", 's', true},
     [OPTION_JSON] = {"json", NULL, "print JSON: one object, or one object a line", 'j', true},
     [OPTION_QUIET] = {"quiet", NULL, "no messages and no progress, only results and errors", 'q', true},
     [OPTION_HELP] = {"help", NULL, "print help, of a command when one is named", 'h', true},
@@ -52,7 +51,8 @@ const struct command commands[] = {
      "A queued job ends at once, a running one when its worker has stopped. Cancelling\n"
      "twice is fine; a job that succeeded or failed cannot be cancelled (exit code 5).\n",
      command_cancel},
-    {"retry", "JOB", 1, 1, 0, false, "queue a failed or cancelled job again, from its checkpoint", "", command_retry},
+    {"retry", "JOB", 1, 1, 0, false, "queue a failed or cancelled job again", "It goes on from its last checkpoint.\n",
+     command_retry},
     {"rm", "JOB", 1, 1, 0, false, "delete an ended job and everything it produced", "", command_rm},
     {"log", "JOB", 1, 1, 0, false, "print the end of what the job's worker logged", "", command_log},
     {"graph", "JOB", 1, 1, BIT(OPTION_DOT), false, "print the job's network, layer by layer",
@@ -211,7 +211,7 @@ void command_usage(FILE *file) {
     }
     print_global_options(file);
     fputs("\nEnvironment:\n"
-          "  RESIDUUM_SERVER      the server's address\n"
+          "  RESIDUUM_SERVER      the server's address (default: " CLIENT_SERVER_DEFAULT ")\n"
           "  NO_COLOR             when set: no colours\n"
           "  TERM=dumb            no colours and no progress bar\n"
           "\nExit codes:\n"

@@ -148,7 +148,7 @@ static void print_mistakes(const struct matrix *matrix) {
         for (int j = 0; j < matrix->classes; j++)
             if (i != j)
                 consider(best, (struct mistake){.count = cell(matrix, i, j), .truth = i, .predicted = j});
-    printf("Most frequent mistakes (the confusion matrix of %d classes is too wide to print)\n", matrix->classes);
+    printf("Most frequent mistakes (the matrix of %d classes is too wide to print)\n", matrix->classes);
     for (int i = 0; i < MISTAKES_SHOWN && best[i].count > 0; i++)
         printf("%8lld times %d %s taken for %d %s\n", best[i].count, best[i].truth, label(matrix, best[i].truth),
                best[i].predicted, label(matrix, best[i].predicted));

@@ -4,5 +4,10 @@
 # $(filter-out $(O)/server/train/main.o,$(TRAIN)). All libraries of the project are offered, and linked when used. A test that needs
 # more says UNIT_LIBS_NAME (libraries) or UNIT_LDFLAGS_NAME (flags, such as -Wl,--wrap=malloc).
 UNIT_common := $(COMMON)
+UNIT_golden := $(O)/tests/ops/rig.o $(GRAPH) $(COMMON)
 UNIT_ops := $(patsubst %,$(O)/tests/ops/%.o,against cases fd rig values) $(GRAPH) $(COMMON)
 UNIT_spec := $(COMMON)
+UNIT_sse := $(O)/client/sse.o $(O)/client/buffer.o $(COMMON)
+UNIT_LDFLAGS_sse := -Wl,--wrap=calloc,--wrap=realloc
+UNIT_client := $(filter-out $(O)/client/main.o,$(CLIENT)) $(COMMON)
+UNIT_client_stream := $(filter-out $(O)/client/main.o,$(CLIENT)) $(COMMON)
