@@ -1,0 +1,135 @@
+/* The head of a network: linear layers by oneDNN's matrix product in f32, softmax and cross-entropy in double. */
+#include <math.h>
+#include <omp.h>
+#include <string.h>
+
+#include "server/backend/onednn/private.h"
+
+void linear_need(struct backend_plan *plan, const struct unit *unit) {
+    const struct value *sides[2] = {&plan->values[unit->inputs[0]], &plan->values[unit->out]};
+    for (int i = 0; i < 2; i++) {
+        size_t size = (size_t)plan->options.batch * sides[i]->image;
+        if (plan->wide_size[i] < size)
+            plan->wide_size[i] = size;
+    }
+}
+
+/* The f32 rows of a tensor: itself, or its copy in buffer. */
+static float *widen(const struct backend_plan *plan, void *data, const struct value *value, int n, float *buffer) {
+    if (!value->bf16)
+        return data;
+    plan->backend->kernels->load(buffer, data, (size_t)n * value->image, true);
+    return buffer;
+}
+
+/* C[m,n] = op(A) op(B), all row-major. */
+static int multiply(char trans_a, char trans_b, size_t m, size_t n, size_t k, const float *a, size_t lda, const float *b,
+                    size_t ldb, float *c, size_t ldc, struct err *err) {
+    dnnl_status_t status = dnnl_sgemm(trans_a, trans_b, (dnnl_dim_t)m, (dnnl_dim_t)n, (dnnl_dim_t)k, 1.0f, a, (dnnl_dim_t)lda, b,
+                                      (dnnl_dim_t)ldb, 0.0f, c, (dnnl_dim_t)ldc);
+    return compat_check(status, "multiply the matrices of a linear layer", err);
+}
+
+/* x [n,I], weight [O,I], y [n,O]; rows of x and y are padded to whole blocks with zeros. */
+int linear_forward(struct backend_plan *plan, const struct unit *unit, int n, struct err *err) {
+    const struct value *in = &plan->values[unit->inputs[0]], *out = &plan->values[unit->out];
+    const float *weight = params_value(plan, unit->node, ROLE_WEIGHT), *bias = params_value(plan, unit->node, ROLE_BIAS);
+    size_t inputs = (size_t)in->c, outputs = (size_t)out->c;
+    const float *x = widen(plan, plan_value(plan, unit->inputs[0]), in, n, plan->wide[0]);
+    float *y = out->bf16 ? plan->wide[1] : plan_value(plan, unit->out);
+    if (multiply('N', 'T', (size_t)n, outputs, inputs, x, in->image, weight, inputs, y, out->image, err) != 0)
+        return -1;
+    for (size_t i = 0; i < (size_t)n; i++)
+        for (size_t o = 0; o < out->image; o++)
+            y[i * out->image + o] = o >= outputs ? 0.0f : y[i * out->image + o] + (bias ? bias[o] : 0.0f);
+    if (out->bf16)
+        plan->backend->kernels->store(plan_value(plan, unit->out), y, (size_t)n * out->image, true);
+    return 0;
+}
+
+static void bias_backward(float *gradient, const float *g, const struct value *out, int n) {
+    for (size_t o = 0; o < (size_t)out->c; o++) {
+        double sum = 0.0;
+        for (size_t i = 0; i < (size_t)n; i++)
+            sum += (double)g[i * out->image + o];
+        gradient[o] = (float)sum;
+    }
+}
+
+static int input_backward(struct backend_plan *plan, const struct unit *unit, int n, const float *g, struct err *err) {
+    const struct value *in = &plan->values[unit->inputs[0]], *out = &plan->values[unit->out];
+    size_t inputs = (size_t)in->c;
+    void *to = plan_data(plan, unit->input_grads[0]);
+    float *dx = in->bf16 ? plan->wide[0] : to;
+    if (multiply('N', 'N', (size_t)n, inputs, (size_t)out->c, g, out->image, params_value(plan, unit->node, ROLE_WEIGHT), inputs,
+                 dx, in->image, err) != 0)
+        return -1;
+    for (size_t i = 0; i < (size_t)n; i++)
+        memset(dx + i * in->image + inputs, 0, (in->image - inputs) * sizeof *dx);
+    if (in->bf16)
+        plan->backend->kernels->store(to, dx, (size_t)n * in->image, true);
+    return 0;
+}
+
+int linear_backward(struct backend_plan *plan, const struct unit *unit, int n, struct err *err) {
+    const struct value *in = &plan->values[unit->inputs[0]], *out = &plan->values[unit->out];
+    const float *g = widen(plan, plan_data(plan, unit->grads[0]), out, n, plan->wide[1]);
+    const float *x = widen(plan, plan_value(plan, unit->inputs[0]), in, n, plan->wide[0]);
+    float *bias = params_gradient(plan, unit->node, ROLE_BIAS);
+    if (multiply('T', 'N', (size_t)out->c, (size_t)in->c, (size_t)n, g, out->image, x, in->image,
+                 params_gradient(plan, unit->node, ROLE_WEIGHT), (size_t)in->c, err) != 0)
+        return -1;
+    if (bias)
+        bias_backward(bias, g, out, n);
+    return unit->input_grads[0] == NO_BUFFER ? 0 : input_backward(plan, unit, n, g, err);
+}
+
+static int largest(const float *logits, int classes) {
+    int best = 0;
+    for (int c = 1; c < classes; c++)
+        if (logits[c] > logits[best])
+            best = c;
+    return best;
+}
+
+/* The logits of an image in f32; they take the place of its probabilities until those are known. */
+static float *logits_of(const struct backend_plan *plan, const struct unit *unit, int image) {
+    const struct value *in = &plan->values[unit->inputs[0]];
+    const void *from = element_of(plan_value(plan, unit->inputs[0]), (size_t)image * in->image, in->bf16);
+    float *to = plan->probabilities + (size_t)image * in->image;
+    plan->backend->kernels->load(to, from, in->image, in->bf16);
+    return to;
+}
+
+void loss_forward(struct backend_plan *plan, const struct unit *unit, const struct backend_batch *batch,
+                  struct backend_result *ret_result) {
+    int classes = plan->classes;
+    *ret_result = (struct backend_result){0};
+    for (int image = 0; image < batch->n; image++) {
+        float *z = logits_of(plan, unit, image);
+        int best = largest(z, classes), label = batch->labels[image];
+        double top = (double)z[best], sum = 0.0; /* the largest logit is taken out so that nothing overflows */
+        for (int c = 0; c < classes; c++)
+            sum += exp((double)z[c] - top);
+        ret_result->loss_sum += top + log(sum) - (double)z[label];
+        ret_result->correct += best == label;
+        for (int c = 0; c < classes; c++)
+            z[c] = (float)exp((double)z[c] - top - log(sum));
+    }
+}
+
+/* d loss / d z = (softmax - one-hot label) / n; lanes behind the last class stay zero. */
+void loss_backward(struct backend_plan *plan, const struct unit *unit, const struct backend_batch *batch) {
+    const struct value *in = &plan->values[unit->inputs[0]];
+    void *to = plan_data(plan, unit->input_grads[0]);
+    if (!to)
+        return;
+    for (int image = 0; image < batch->n; image++) {
+        float *row = plan->probabilities + (size_t)image * in->image, *g = plan->rows;
+        for (size_t c = 0; c < in->image; c++)
+            g[c] = c >= (size_t)plan->classes
+                       ? 0.0f
+                       : (float)(((double)row[c] - (batch->labels[image] == (int)c ? 1.0 : 0.0)) / (double)batch->n);
+        plan->backend->kernels->store(element(to, (size_t)image * in->image, in->bf16), g, in->image, in->bf16);
+    }
+}

@@ -1,0 +1,67 @@
+/* The hot loops of this module, compiled once per instruction set from kernels_body.h and chosen at run time. A row is one
+ * channel block of one image: pixels * lanes elements, channels innermost. Elements are f32, or bf16 where bf16 is true. */
+#ifndef ONEDNN_KERNELS_H
+#define ONEDNN_KERNELS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+/* Where the ReLU behind a batch norm let values pass. */
+enum mask_mode {
+    MASK_NONE,
+    MASK_X, /* where scale * x + shift > 0: nothing was added between norm and ReLU, so y need not be read */
+    MASK_Y  /* where y > 0 */
+};
+
+/* One row of batch norm's backward pass. Per-channel arrays have lanes elements. */
+struct norm_row {
+    const void *g1, *g2; /* the gradient of y is g1, or g1 + g2 */
+    const void *x, *y;
+    void *masked; /* the gradient behind the mask, or NULL when it need not be kept; may be g1 or g2 */
+    void *out;    /* the gradient of x; may be g1, g2 or masked */
+    size_t pixels;
+    bool bf16;
+    enum mask_mode mask;
+    const float *mean, *scale, *shift;
+    const float *a, *b, *c; /* out = a * g - b - c * (x - mean) */
+    double *sum_g, *sum_gx; /* sums over the row of g and of g * (x - mean) are added here */
+};
+
+struct sgd_rates {
+    float lr, momentum, weight_decay;
+    bool nesterov;
+};
+
+struct kernels {
+    const char *name;
+    int lanes; /* channels of a block */
+    void (*load)(float *dst, const void *src, size_t n, bool bf16);
+    void (*store)(void *dst, const float *src, size_t n, bool bf16);
+
+    /* Adds the sums of (x - center) and (x - center)^2 of a row to sum and square. */
+    void (*norm_sums)(const void *x, size_t pixels, bool bf16, const float *center, double *sum, double *square);
+
+    /* y = scale * x + shift, plus residual unless NULL, then ReLU if asked for. */
+    void (*norm_apply)(void *y, const void *x, const void *residual, size_t pixels, bool bf16, const float *scale,
+                       const float *shift, bool relu);
+    void (*norm_back_sums)(const struct norm_row *row);
+    void (*norm_back_apply)(const struct norm_row *row);
+
+    /* dst = a + b (b may be NULL), then ReLU if asked for. n is a multiple of lanes here and below. */
+    void (*add)(void *dst, const void *a, const void *b, size_t n, bool bf16, bool relu);
+
+    /* dst = a + b where y > 0, else 0; b and y may be NULL. dst may be a or b. */
+    void (*mask_sum)(void *dst, const void *a, const void *b, const void *y, size_t n, bool bf16);
+
+    void (*sgd)(float *w, float *v, const float *g, size_t n, const struct sgd_rates *rates);
+};
+
+extern const struct kernels kernels_base, kernels_avx2, kernels_avx512;
+
+/* The fastest set that this CPU can run. */
+const struct kernels *kernels_choose(void);
+
+/* Whether the CPU multiplies bf16 natively. */
+bool kernels_bf16(void);
+
+#endif

@@ -1,0 +1,9 @@
+/* The hot loops for x86 with AVX2 and fused multiply-add; elsewhere the default ones again. */
+#if defined(__x86_64__)
+#pragma GCC target("avx2,fma")
+#endif
+#pragma GCC diagnostic ignored "-Wpsabi"
+#define LANES 8
+#define KERNELS kernels_avx2
+#define STORE_BF16 round_bf16
+#include "server/backend/onednn/kernels_body.h"

@@ -1,0 +1,12 @@
+/* The hot loops for x86 with AVX-512. The bf16 ones also need AVX512_BF16: plans in bf16 are refused without it. */
+#if defined(__x86_64__)
+#include <immintrin.h>
+#pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,fma,prefer-vector-width=512")
+#define STORE_BF16(to, value) (*(to) = (vh)_mm512_cvtneps_pbh((__m512) * (value)))
+#else
+#define STORE_BF16 round_bf16
+#endif
+#pragma GCC diagnostic ignored "-Wpsabi"
+#define LANES 16
+#define KERNELS kernels_avx512
+#include "server/backend/onednn/kernels_body.h"

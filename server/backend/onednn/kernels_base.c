@@ -1,0 +1,6 @@
+/* The hot loops for any CPU that the compiler targets by default. */
+#pragma GCC diagnostic ignored "-Wpsabi"
+#define LANES 8
+#define KERNELS kernels_base
+#define STORE_BF16 round_bf16
+#include "server/backend/onednn/kernels_body.h"

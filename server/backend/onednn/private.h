@@ -1,0 +1,255 @@
+/* What the files of this module share: a plan's values, units and buffers. */
+#ifndef ONEDNN_PRIVATE_H
+#define ONEDNN_PRIVATE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "server/backend/backend.h"
+#include "server/backend/onednn/compat.h"
+#include "server/backend/onednn/kernels.h"
+
+struct backend {
+    dnnl_engine_t engine;
+    dnnl_stream_t stream;
+    const struct kernels *kernels;
+    int threads;
+};
+
+/* --- arena.c: memory that belongs to a plan --- */
+
+enum { ALIGNMENT = 64, NO_BUFFER = -1, TIME_FOREVER = 1 << 30 };
+
+/* A stretch of the plan's arena. Two buffers share memory when their times do not meet. Times are positions in the order of
+ * execution: unit u's forward pass is u, the i-th backward step is units_n + i. */
+struct buffer {
+    size_t size, offset;
+    int first, last;
+    int references; /* while compiling: gradients still to be read from it */
+};
+
+struct arena {
+    struct buffer *buffers;
+    int buffers_n, buffers_max;
+    char *data;
+    size_t size;
+    void **blocks; /* small things that live as long as the plan */
+    int blocks_n, blocks_max;
+    int64_t blocks_bytes;
+};
+
+/* A new buffer that is alive at time, or NO_BUFFER. */
+int arena_buffer(struct arena *arena, size_t size, int time, struct err *err);
+void arena_touch(struct arena *arena, int buffer, int time);
+int arena_commit(struct arena *arena, struct err *err);
+void arena_done(struct arena *arena);
+
+/* Zeroed, aligned memory that lives as long as the arena, or NULL. */
+void *arena_block(struct arena *arena, size_t size, struct err *err);
+
+/* Zeroed memory in huge pages where they help; freed with free(). */
+void *arena_pages(size_t size);
+
+/* --- plan.c --- */
+
+/* What a node of the graph gives. Laid out as [n][blocks][h*w][lanes], channels beyond c are zero. */
+struct value {
+    int c, h, w, blocks;
+    size_t pixels, image; /* h*w; elements of one image */
+    bool bf16;
+    bool needs_grad;       /* something trainable lies upstream */
+    int unit;              /* that makes it, or the one it was fused into */
+    int buffer;            /* NO_BUFFER when it is fused away */
+    int grads[2], grads_n; /* while compiling: buffers whose sum is its gradient */
+};
+
+/* What runs as one: a node, or norm [+ add] [+ ReLU], or add + ReLU. */
+struct unit {
+    enum graph_op op;
+    int node, out;                          /* first and last node */
+    int inputs[GRAPH_INPUTS_MAX], inputs_n; /* nodes; a fused add's other operand is input 1 */
+    bool relu, residual;
+    struct conv *conv;
+    struct norm *norm;
+    bool backward; /* has a gradient to pass on */
+    int grads[2];  /* buffers of the gradient of out; NO_BUFFER: none */
+    int masked;    /* buffer for that gradient, summed and behind the ReLU; NO_BUFFER: not kept */
+    int input_grads[GRAPH_INPUTS_MAX];
+};
+
+/* A step of the backward pass: a unit, or dst = a + b for a value that more than two others read. */
+struct step {
+    int unit; /* -1: the sum */
+    int dst, a, b, value;
+};
+
+/* How a parameter lies in the flat arrays. */
+struct param {
+    struct graph_param info;
+    bool blocked;          /* [O/lanes][I/lanes][KH][KW][lanes of I][lanes of O], else as at the door */
+    size_t offset, padded; /* in floats */
+};
+
+struct plan_params {
+    struct param *items;
+    int n;
+    size_t trainable, total; /* floats; trainable ones come first */
+    float *values, *momentum, *gradients;
+    bool changed; /* working copies of the weights are stale */
+};
+
+struct backend_plan {
+    struct backend *backend;
+    struct backend_plan_options options;
+    int lanes;
+    struct graph_node *nodes;
+    int nodes_n, classes;
+    struct value *values; /* [nodes_n] */
+    struct unit *units;
+    int units_n;
+    struct step *steps;
+    int steps_n, steps_max;
+    struct arena arena;
+    struct plan_params params;
+    float *images;         /* the last step's, [batch,C,H,W] */
+    uint16_t *images_bf16; /* the same in bf16; NULL in f32 */
+    float *probabilities;  /* softmax of the last step, [batch] rows of the logits' padded size */
+    float *wide[2];        /* f32 copies around linear layers */
+    size_t wide_size[2];
+    void *plain[2]; /* dense copies around convolutions that oneDNN cannot run blocked */
+    size_t plain_size[2];
+    void *scratch; /* oneDNN's scratchpad, as large as the neediest primitive asks */
+    size_t scratch_size;
+    float *rows;     /* [threads][3][row_size]: rows in f32 */
+    size_t row_size; /* of the largest row */
+    double *partial; /* [threads][2][channels]: sums of batch norm */
+    size_t partial_channels;
+    bool input_blocked; /* some unit reads the images in blocks */
+    int last_n;         /* images of the last step; 0: none yet */
+    bool last_training, has_gradients;
+    uint64_t use_count;
+};
+
+int plan_compile(struct backend *backend, const struct graph *graph, const struct backend_plan_options *options,
+                 struct backend_plan **ret_plan, struct err *err);
+void plan_free(struct backend_plan *plan);
+int64_t plan_memory(const struct backend_plan *plan);
+/* Where a buffer lies, NULL for NO_BUFFER. */
+void *plan_data(const struct backend_plan *plan, int buffer);
+/* Where a node's output lies. */
+void *plan_value(const struct backend_plan *plan, int node);
+
+static inline size_t value_bytes(const struct value *value, size_t n) {
+    return n * value->image * (value->bf16 ? 2 : 4);
+}
+
+static inline size_t round_up(size_t n, size_t to) {
+    return (n + to - 1) / to * to;
+}
+
+/* The address of an element of a tensor. */
+static inline void *element(void *data, size_t index, bool bf16) {
+    return data ? (char *)data + index * (bf16 ? 2 : 4) : NULL;
+}
+
+static inline const void *element_of(const void *data, size_t index, bool bf16) {
+    return data ? (const char *)data + index * (bf16 ? 2 : 4) : NULL;
+}
+
+/* Rows of channel blocks that thread number t of threads works on: always the same ones, so that sums have one order. */
+static inline void share(size_t rows, int t, int threads, size_t *ret_first, size_t *ret_end) {
+    *ret_first = rows * (size_t)t / (size_t)threads;
+    *ret_end = rows * ((size_t)t + 1) / (size_t)threads;
+}
+
+/* --- units.c: which nodes run as one --- */
+int units_build(struct backend_plan *plan, struct err *err);
+
+/* --- program.c: the order of the backward pass and the lives of all buffers --- */
+/* Which values need a gradient. */
+void program_needs(struct backend_plan *plan);
+int program_build(struct backend_plan *plan, struct err *err);
+
+/* --- params.c --- */
+int params_build(struct backend_plan *plan, const struct graph *graph, struct err *err);
+float *params_value(const struct backend_plan *plan, int node, enum graph_role role); /* NULL: the node has none */
+float *params_gradient(const struct backend_plan *plan, int node, enum graph_role role);
+bool params_blocked(const struct backend_plan *plan, int node); /* its weight */
+void params_sgd(struct backend_plan *plan, const struct backend_sgd *sgd);
+int params_get(struct backend_plan *plan, enum backend_tensor kind, int index, float *ret_values, struct err *err);
+int params_set(struct backend_plan *plan, enum backend_tensor kind, int index, const float *values, struct err *err);
+int params_norms(struct backend_plan *plan, float *ret_norms, struct err *err);
+
+/* --- layout.c --- */
+
+/* Between dense [n,C,H,W] (f32 unless plain_bf16) and the blocked layout of value. */
+void layout_block(const struct backend_plan *plan, void *dst, const void *src, bool plain_bf16, const struct value *value, int n);
+void layout_unblock(const struct backend_plan *plan, void *dst, bool plain_bf16, const void *src, const struct value *value,
+                    int n);
+/* n floats rounded to bf16. */
+void layout_narrow(const struct backend_plan *plan, void *dst, const float *src, size_t n);
+
+/* --- conv.c --- */
+struct conv;
+int conv_new(struct backend_plan *plan, struct unit *unit, struct err *err);
+/* Makes the primitives for n images, unless they are there; before a step with n images. */
+int conv_prepare(struct backend_plan *plan, struct unit *unit, int n, struct err *err);
+int conv_forward(struct backend_plan *plan, struct unit *unit, int n, struct err *err);
+int conv_backward(struct backend_plan *plan, struct unit *unit, int n, struct err *err);
+/* Brings the working copies of the weights up to date. */
+int conv_pack(struct backend_plan *plan, struct unit *unit, struct err *err);
+/* Whether the dense images are read as they are. */
+bool conv_reads_images(const struct conv *conv);
+void conv_free(struct conv *conv);
+
+/* --- norm.c --- */
+struct norm;
+int norm_new(struct backend_plan *plan, struct unit *unit, struct err *err);
+void norm_forward(struct backend_plan *plan, struct unit *unit, int n, bool training);
+void norm_backward(struct backend_plan *plan, struct unit *unit, int n);
+/* What the norm node alone gave (with_residual: after the add), into dst. */
+void norm_recompute(struct backend_plan *plan, const struct unit *unit, int n, bool with_residual, void *dst);
+
+/* --- pointwise.c --- */
+void add_forward(struct backend_plan *plan, const struct unit *unit, int n, bool relu, void *dst);
+void add_backward(struct backend_plan *plan, const struct unit *unit, int n);
+void act_forward(struct backend_plan *plan, const struct unit *unit, int n);
+void act_backward(struct backend_plan *plan, const struct unit *unit, int n);
+void sum_step(struct backend_plan *plan, const struct step *step, int n);
+/* In evaluation values pass unchanged. */
+void dropout_run(struct backend_plan *plan, const struct unit *unit, const struct backend_batch *batch, void *dst,
+                 const void *src, bool training);
+
+/* --- window.c: pools, shortcut; shape.c: concat, flatten --- */
+void max_pool_forward(struct backend_plan *plan, const struct unit *unit, int n);
+void max_pool_backward(struct backend_plan *plan, const struct unit *unit, int n);
+void avg_pool_forward(struct backend_plan *plan, const struct unit *unit, int n);
+void avg_pool_backward(struct backend_plan *plan, const struct unit *unit, int n);
+void gap_forward(struct backend_plan *plan, const struct unit *unit, int n);
+void gap_backward(struct backend_plan *plan, const struct unit *unit, int n);
+void shortcut_forward(struct backend_plan *plan, const struct unit *unit, int n);
+void shortcut_backward(struct backend_plan *plan, const struct unit *unit, int n);
+void concat_forward(struct backend_plan *plan, const struct unit *unit, int n);
+void concat_backward(struct backend_plan *plan, const struct unit *unit, int n);
+void flatten_forward(struct backend_plan *plan, const struct unit *unit, int n);
+void flatten_backward(struct backend_plan *plan, const struct unit *unit, int n);
+
+/* --- head.c: linear and loss --- */
+void linear_need(struct backend_plan *plan, const struct unit *unit);
+int linear_forward(struct backend_plan *plan, const struct unit *unit, int n, struct err *err);
+int linear_backward(struct backend_plan *plan, const struct unit *unit, int n, struct err *err);
+void loss_forward(struct backend_plan *plan, const struct unit *unit, const struct backend_batch *batch,
+                  struct backend_result *ret_result);
+void loss_backward(struct backend_plan *plan, const struct unit *unit, const struct backend_batch *batch);
+
+/* --- step.c --- */
+int step_train(struct backend_plan *plan, const struct backend_batch *batch, const struct backend_sgd *sgd,
+               struct backend_result *ret_result, struct err *err);
+int step_eval(struct backend_plan *plan, const struct backend_batch *batch, float *ret_softmax, struct backend_result *ret_result,
+              struct err *err);
+
+/* --- inspect.c --- */
+int inspect_activation(struct backend_plan *plan, int node, int n, float *ret_values, struct err *err);
+
+#endif

@@ -1,0 +1,83 @@
+/* Decides which nodes run as one: norm [+ add of two] [+ ReLU], and add + ReLU. A node is fused away only when nothing else
+ * reads it. */
+#include <stdlib.h>
+
+#include "server/backend/onednn/private.h"
+
+/* The only reader of node, or -1. */
+static int only_reader(const struct backend_plan *plan, int node) {
+    int reader = -1;
+    for (int i = node + 1; i < plan->nodes_n; i++)
+        for (int k = 0; k < plan->nodes[i].inputs_n; k++)
+            if (plan->nodes[i].inputs[k] == node) {
+                if (reader >= 0)
+                    return -1;
+                reader = i;
+            }
+    return reader;
+}
+
+static bool is_relu(const struct backend_plan *plan, int node) {
+    return node >= 0 && plan->nodes[node].op == OP_ACT && plan->nodes[node].activation == ACTIVATION_RELU;
+}
+
+static void fuse_relu(struct backend_plan *plan, struct unit *unit) {
+    int next = only_reader(plan, unit->out);
+    if (is_relu(plan, next)) {
+        unit->relu = true;
+        unit->out = next;
+    }
+}
+
+/* A norm takes the add behind it when the other operand exists before the norm runs: then its index is lower. */
+static void fuse_add(struct backend_plan *plan, struct unit *unit) {
+    int next = only_reader(plan, unit->node);
+    if (next < 0 || plan->nodes[next].op != OP_ADD || plan->nodes[next].inputs_n != 2)
+        return;
+    const int *inputs = plan->nodes[next].inputs;
+    int other = inputs[0] == unit->node ? inputs[1] : inputs[0];
+    if (other > unit->node)
+        return;
+    unit->residual = true;
+    unit->inputs[1] = other;
+    unit->inputs_n = 2;
+    unit->out = next;
+}
+
+static void unit_start(struct backend_plan *plan, struct unit *unit, int node) {
+    const struct graph_node *from = &plan->nodes[node];
+    *unit = (struct unit){.op = from->op, .node = node, .out = node, .inputs_n = from->inputs_n};
+    for (int k = 0; k < from->inputs_n; k++)
+        unit->inputs[k] = from->inputs[k];
+    for (int k = 0; k < GRAPH_INPUTS_MAX; k++)
+        unit->input_grads[k] = NO_BUFFER;
+    unit->grads[0] = unit->grads[1] = unit->masked = NO_BUFFER;
+    if (unit->op == OP_NORM)
+        fuse_add(plan, unit);
+    if (unit->op == OP_NORM || unit->op == OP_ADD)
+        fuse_relu(plan, unit);
+}
+
+/* Marks the nodes between unit's first and last as its own. */
+static void claim(struct backend_plan *plan, int unit) {
+    int node = plan->units[unit].node;
+    plan->values[node].unit = unit;
+    while (node != plan->units[unit].out) {
+        node = only_reader(plan, node);
+        plan->values[node].unit = unit;
+    }
+}
+
+int units_build(struct backend_plan *plan, struct err *err) {
+    plan->units = calloc((size_t)plan->nodes_n, sizeof *plan->units);
+    if (!plan->units)
+        return err_set(err, ERR_MEMORY, "out of memory while compiling a model of %d layers", plan->nodes_n);
+    for (int i = 0; i < plan->nodes_n; i++)
+        plan->values[i].unit = -1;
+    for (int i = 0; i < plan->nodes_n; i++)
+        if (plan->values[i].unit < 0) {
+            unit_start(plan, &plan->units[plan->units_n], i);
+            claim(plan, plan->units_n++);
+        }
+    return 0;
+}
