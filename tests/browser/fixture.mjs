@@ -163,7 +163,7 @@ export class Fixture {
     response.writeHead(200, { ...HEADERS, 'Content-Type': 'text/event-stream', 'Cache-Control': 'no-store' });
     response.write(': ok\nretry: 300\n\n' + this.events.filter((event) => event.id > after).map((event) => this.wire(event)).join(''));
     this.clients.add(response);
-    request.on('close', () => this.clients.delete(response));
+    response.on('close', () => this.clients.delete(response));
   }
 
   list(url, response) {

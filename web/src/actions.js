@@ -8,6 +8,7 @@ export function createActions(page, api, stream) {
   const wantedLast = new Set(); // jobs whose newest epoch was asked for
   const queue = [];
   let running = 0;
+  let streaming = false;
 
   async function load(what, request) {
     if (page.get().loads[what]?.status === 'loading') return;
@@ -18,11 +19,11 @@ export function createActions(page, api, stream) {
     } catch (error) {
       if (!error.problem) throw error; // a bug of ours
       page.dispatch({ type: 'load', what, status: 'failed', error: error.problem });
+      if (!streaming) page.dispatch({ type: 'connection', status: 'offline', since: null });
     }
   }
 
   // The stream starts at the first snapshot's cursor; later snapshots are read while it runs.
-  let streaming = false;
   function startStream(cursor) {
     if (streaming) return;
     streaming = true;

@@ -92,7 +92,7 @@ export function curveOption(kind, input) {
     legend: { show: false },
     xAxis: {
       type: 'value',
-      min: kind === 'loss' ? 0 : Math.min(1, last),
+      min: 0,
       max: Math.max(planned, last, 1),
       minInterval: 1,
       ...axis(colors, { grid: false, name: texts.epoch, nameLocation: 'middle', nameGap: 28 }),

@@ -55,7 +55,7 @@ export const TEXTS = {
     'jobs.empty.text': 'Submit the first one from a terminal. It trains ResNet-20 on Fashion-MNIST for five epochs, and appears here at once:',
     'jobs.empty.form': 'Or write it here',
     'jobs.empty.filter': 'No job matches this filter.',
-    'jobs.epochs': 'Epoch {done} of {all}',
+    'jobs.epochs': '{done} of {all} epochs',
     'jobs.position': 'Place {place} in the queue',
     'jobs.accuracy': 'Test accuracy',
     'jobs.progress': 'Progress',
@@ -135,7 +135,7 @@ export const TEXTS = {
     'confusion.none': 'No test image is taken for another class.',
 
     'softmax.title': 'Softmax of test images',
-    'softmax.hint': 'Probabilities on a log scale, from 10⁻⁶ to 1. Choose where to begin:',
+    'softmax.hint': 'Probabilities on a log scale, from 10⁻⁶ to 1. ◂ marks the true class, the strong bar is the prediction. Choose where to begin:',
     'softmax.image': 'Image {number}',
     'softmax.right': 'right',
     'softmax.wrong': 'wrong',
@@ -237,7 +237,7 @@ export const TEXTS = {
     'jobs.empty.text': 'Der erste lässt sich aus einem Terminal abschicken. Er trainiert ResNet-20 fünf Epochen lang auf Fashion-MNIST und erscheint hier sofort:',
     'jobs.empty.form': 'Oder hier schreiben',
     'jobs.empty.filter': 'Kein Auftrag passt zu diesem Filter.',
-    'jobs.epochs': 'Epoche {done} von {all}',
+    'jobs.epochs': '{done} von {all} Epochen',
     'jobs.position': 'Platz {place} in der Warteschlange',
     'jobs.accuracy': 'Testgenauigkeit',
     'jobs.progress': 'Fortschritt',
@@ -317,7 +317,7 @@ export const TEXTS = {
     'confusion.none': 'Kein Testbild wird für eine andere Klasse gehalten.',
 
     'softmax.title': 'Softmax von Testbildern',
-    'softmax.hint': 'Wahrscheinlichkeiten auf einer Log-Skala von 10⁻⁶ bis 1. Anfang wählen:',
+    'softmax.hint': 'Wahrscheinlichkeiten auf einer Log-Skala von 10⁻⁶ bis 1. ◂ zeigt die wahre Klasse, der kräftige Balken die Vorhersage. Anfang wählen:',
     'softmax.image': 'Bild {number}',
     'softmax.right': 'richtig',
     'softmax.wrong': 'falsch',
@@ -407,6 +407,7 @@ export function formatter(language) {
   const whole = make({ maximumFractionDigits: 0 });
   const percent = make({ style: 'percent', minimumFractionDigits: 2, maximumFractionDigits: 2 });
   const percentShort = make({ style: 'percent', maximumFractionDigits: 1 });
+  const percentOne = make({ style: 'percent', minimumFractionDigits: 1, maximumFractionDigits: 1 });
   const loss = make({ minimumFractionDigits: 4, maximumFractionDigits: 4 });
   const one = make({ minimumFractionDigits: 1, maximumFractionDigits: 1 });
   const significant = make({ maximumSignificantDigits: 3 });
@@ -419,6 +420,7 @@ export function formatter(language) {
   return {
     whole: known((value) => whole.format(value)),
     percent: known((value) => percent.format(value)),
+    percentOne: known((value) => percentOne.format(value)),
     percentShort: known((value) => percentShort.format(value)),
     loss: known((value) => loss.format(value)),
     one: known((value) => one.format(value)),

@@ -13,7 +13,9 @@ function sample(key, dash, filled) {
 
 function legend({ t }) {
   const row = (key, dash, filled, text) => h('li', {}, sample(key, dash, filled), text);
-  return h('ul', { class: 'legend' }, row('train', '5 3', false, t('curves.train')), row('test', '', true, t('curves.test')), row('now', '2 3', null, t('curves.now')));
+  const now = row('now', '2 3', null, t('curves.now'));
+  const node = h('ul', { class: 'legend' }, row('train', '5 3', false, t('curves.train')), row('test', '', true, t('curves.test')), now);
+  return { node, update: (job) => show(now, job.state === 'running') };
 }
 
 function axisLabel(kind, fmt) {
@@ -31,10 +33,11 @@ export function curvesView(ctx) {
     options: ['linear', 'log'].map((value) => ({ value, text: t(`curves.${value}`) })),
     onPick: (value) => actions.set('loss', value),
   });
+  const lines = legend(ctx);
   const figures = charts.map((row) => h('figure', {}, h('figcaption', {}, h('h3', {}, row.title)), row.chart.node));
   const body = h('div', { class: 'curves' }, figures);
   const node = h('section', { class: 'card', 'aria-labelledby': 'curves-title' },
-    h('div', { class: 'head' }, h('h2', { id: 'curves-title' }, t('curves.title')), legend(ctx), scale.node), failed, empty, body);
+    h('div', { class: 'head' }, h('h2', { id: 'curves-title' }, t('curves.title')), lines.node, scale.node), failed, empty, body);
 
   function describe(row, epochs, option) {
     const value = row.kind === 'loss' ? fmt.loss : fmt.percent;
@@ -62,6 +65,7 @@ export function curvesView(ctx) {
 
   function update(job, run, settings, look) {
     scale.update(settings.loss);
+    lines.update(job);
     const something = run.epochs.length > 0 || run.live.length > 0;
     show(empty, !something);
     show(body, something);

@@ -5,7 +5,7 @@ import { formatHash, SETTINGS } from '../settings.js';
 // A residual block: the straight path and the shortcut around it.
 function mark() {
   return svg('svg', { viewBox: '0 0 32 32', class: 'mark-logo', 'aria-hidden': 'true' },
-    svg('path', { d: 'M16 4v24', class: 'straight' }), svg('path', { d: 'M16 8c9.5 0 9.5 16 0 16', class: 'shortcut' }), svg('circle', { cx: 16, cy: 24, r: 3.2 }));
+    svg('path', { d: 'M9 3v26', class: 'straight' }), svg('path', { d: 'M9 7.5C29 6 29 25 9 23.5', class: 'shortcut' }), svg('circle', { cx: 9, cy: 23.5, r: 3.6 }));
 }
 
 function select(name, { t, actions }) {
@@ -30,7 +30,7 @@ function connectionBanner({ t, fmt, actions }) {
   };
 }
 
-const LAMP_TEXT = { connecting: 'stream.connecting', open: 'stream.open', lost: 'stream.offline', paused: 'stream.paused' };
+const LAMP_TEXT = { connecting: 'stream.connecting', open: 'stream.open', lost: 'stream.offline', offline: 'stream.offline', paused: 'stream.paused' };
 
 export function frame(ctx) {
   const { t } = ctx;

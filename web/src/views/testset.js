@@ -30,7 +30,7 @@ function tint(cell) {
 }
 
 function confusionCell(cell, row, names, { t, fmt }) {
-  const values = { actual: row.name, predicted: names[cell.predicted], count: fmt.whole(cell.count), share: fmt.percentShort(cell.share) };
+  const values = { actual: row.name, predicted: names[cell.predicted], count: fmt.whole(cell.count), share: fmt.percentOne(cell.share) };
   const title = t(cell.correct ? 'confusion.cell.right' : 'confusion.cell', values);
   const strength = tint(cell);
   const kind = cell.count === 0 ? 'zero' : cell.correct ? 'right' : 'wrong';
@@ -45,7 +45,7 @@ function confusionTable(view, ctx) {
   const head = h('tr', {}, h('td', { class: 'corner' }, t('confusion.corner')),
     view.names.map((name) => h('th', { scope: 'col', title: name }, h('span', {}, name))), h('th', { scope: 'col', class: 'recall' }, h('span', {}, t('confusion.recall'))));
   const rows = view.rows.map((row) => h('tr', {}, h('th', { scope: 'row' }, row.name), row.cells.map((cell) => confusionCell(cell, row, view.names, ctx)),
-    h('td', { class: 'recall' }, fmt.percentShort(row.recall))));
+    h('td', { class: 'recall' }, fmt.percentOne(row.recall))));
   const caption = t('confusion.caption', { correct: fmt.whole(view.correct), total: fmt.whole(view.total), accuracy: fmt.percent(view.total ? view.correct / view.total : null) });
   return h('table', { class: 'confusion', 'data-total': view.total, 'data-correct': view.correct }, h('caption', {}, caption), h('thead', {}, head), h('tbody', {}, rows));
 }
@@ -53,7 +53,7 @@ function confusionTable(view, ctx) {
 function worstList(pairs, { t, fmt }) {
   if (pairs.length === 0) return h('p', { class: 'hint' }, t('confusion.none'));
   const row = (pair) => h('li', {}, h('span', { class: 'pair' }, t('confusion.pair', { actual: pair.actualName, predicted: pair.predictedName })),
-    h('span', { class: 'count' }, `${fmt.whole(pair.count)} (${fmt.percentShort(pair.share)})`));
+    h('span', { class: 'count' }, `${fmt.whole(pair.count)} (${fmt.percentOne(pair.share)})`));
   return h('ol', { class: 'worst' }, pairs.map(row));
 }
 
@@ -71,7 +71,7 @@ function softmaxImage(image, ctx) {
   const caption = h('caption', {},
     h('span', { class: 'line' }, h('strong', {}, t('softmax.image', { number: fmt.whole(image.number) })), verdict),
     image.actual === null ? null : h('span', { class: 'line' }, t('softmax.true', { name: image.actualName })),
-    image.correct ? null : h('span', { class: 'line' }, t('softmax.predicted', { name: image.predictedName })));
+    h('span', { class: 'line' }, t('softmax.predicted', { name: image.predictedName })));
   const head = h('thead', { class: 'sr' }, h('tr', {}, h('th', { scope: 'col' }, t('softmax.class')), h('th', { scope: 'col', colspan: 2 }, t('softmax.probability'))));
   const ticks = h('span', { class: 'ticks' }, ['10⁻⁶', '10⁻⁴', '10⁻²', '1'].map((text) => h('span', {}, text)));
   return h('table', { class: 'softmax', 'data-image': image.number }, caption, head, h('tbody', {}, image.bars.map((bar) => softmaxBar(bar, ctx))),
