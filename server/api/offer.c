@@ -1,0 +1,101 @@
+/* Whether this server can do what a spec asks for: data set installed, backend and precision there, memory enough. */
+#include <stdio.h>
+#include <string.h>
+
+#include "server/api/private.h"
+#include "server/api/submit.h"
+
+/* Names that were seen, for "there is A, B". */
+struct names {
+    char text[200];
+};
+
+static void add_name(struct names *names, const char *name) {
+    size_t used = strlen(names->text), size = strlen(name);
+    for (const char *at = names->text; (at = strstr(at, name)) != NULL; at += size) {
+        if ((at == names->text || at[-1] == ' ') && (at[size] == ',' || at[size] == '\0'))
+            return;
+    }
+    snprintf(names->text + used, sizeof names->text - used, "%s%s", used > 0 ? ", " : "", name);
+}
+
+struct search {
+    const struct spec *spec;
+    bool backend_found, precision_found;
+    struct names backends, precisions;
+    int64_t memory_bytes; /* the largest of a device that has both */
+};
+
+static void look_at_backend(struct search *search, const json_t *backend, int64_t memory_bytes) {
+    const char *name = json_string_value(json_object_get(backend, "name"));
+    const char *wanted = spec_backend_name(search->spec->backend);
+    size_t i;
+    json_t *precision;
+    if (name == NULL)
+        return;
+    add_name(&search->backends, name);
+    if (search->spec->backend != BACKEND_AUTO && strcmp(name, wanted) != 0)
+        return;
+    search->backend_found = true;
+    json_array_foreach(json_object_get(backend, "precisions"), i, precision) {
+        const char *text = json_string_value(precision);
+        if (text == NULL)
+            continue;
+        add_name(&search->precisions, text);
+        if (strcmp(text, spec_precision_name(search->spec->precision)) != 0)
+            continue;
+        search->precision_found = true;
+        if (memory_bytes > search->memory_bytes)
+            search->memory_bytes = memory_bytes;
+    }
+}
+
+static void look_at_devices(struct search *search, const json_t *devices) {
+    size_t i, k;
+    json_t *device, *backend;
+    json_array_foreach(json_object_get(devices, "items"), i, device) {
+        int64_t memory_bytes = json_integer_value(json_object_get(device, "memory_bytes"));
+        json_array_foreach(json_object_get(device, "backends"), k, backend) look_at_backend(search, backend, memory_bytes);
+    }
+}
+
+static int check_dataset(const json_t *datasets, const struct spec *spec, struct err *err) {
+    const json_t *entry = json_object_get(datasets, spec->dataset);
+    const char *reason = json_string_value(json_object_get(entry, "reason"));
+    if (entry == NULL || json_is_true(json_object_get(entry, "available")))
+        return 0;
+    return err_at(err, ERR_UNSUPPORTED, "/dataset", "data set \"%s\" is not installed here: %s", spec->dataset,
+                  reason != NULL ? reason : "the probe gave no reason");
+}
+
+int offer_check_probe(const json_t *devices, const json_t *datasets, const struct spec *spec, int64_t memory_bytes,
+                      struct err *err) {
+    struct search search = {.spec = spec};
+    const char *state = json_string_value(json_object_get(devices, "state"));
+    if (check_dataset(datasets, spec, err) < 0)
+        return -1;
+    if (state == NULL || strcmp(state, "ready") != 0)
+        return 0;
+    look_at_devices(&search, devices);
+    if (!search.backend_found)
+        return err_at(err, ERR_UNSUPPORTED, "/backend", "no device here has backend \"%s\"; there is %s",
+                      spec_backend_name(spec->backend), search.backends.text[0] != '\0' ? search.backends.text : "none");
+    if (!search.precision_found)
+        return err_at(err, ERR_UNSUPPORTED, "/precision",
+                      "no device here offers precision \"%s\" with backend \"%s\"; there is %s",
+                      spec_precision_name(spec->precision), spec_backend_name(spec->backend), search.precisions.text);
+    if (search.memory_bytes > 0 && memory_bytes > search.memory_bytes)
+        return err_at(err, ERR_UNSUPPORTED, "/batch_size",
+                      "training needs about %lld MiB, the largest device here has %lld MiB; make batch_size or the model smaller",
+                      (long long)(memory_bytes >> 20), (long long)(search.memory_bytes >> 20));
+    return 0;
+}
+
+int offer_check(const struct sched *sched, const struct spec *spec, int64_t memory_bytes, struct err *err) {
+    json_t *devices = sched_devices(sched);
+    if (devices == NULL)
+        return err_set(err, ERR_MEMORY, "cannot look at the devices: out of memory");
+    int failed = offer_check_probe(devices, sched_datasets(sched), spec, memory_bytes, err);
+    json_decref(devices);
+    return failed;
+}

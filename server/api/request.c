@@ -1,0 +1,180 @@
+/* The life of a request: target kept raw, checks before the body, bounded body, handler, answer after the commit. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "server/api/private.h"
+
+void *request_started(void *arg, const char *target, struct MHD_Connection *connection) {
+    struct api *api = arg;
+    struct request *request = calloc(1, sizeof *request);
+    if (request == NULL)
+        return NULL;
+    request->api = api;
+    request->connection = connection;
+    request->began_us = clock_unix_us();
+    snprintf(request->id, sizeof request->id, "%08x-%llx", api->id_base, (unsigned long long)++api->id_next);
+    if (strlen(target) <= TARGET_MAX) {
+        request->raw = strdup(target);
+        request->decoded = malloc(strlen(target) + 2 * TARGET_PARAMS_MAX + 2);
+        if (request->raw == NULL || request->decoded == NULL) {
+            free(request->raw);
+            free(request->decoded);
+            free(request);
+            return NULL;
+        }
+    }
+    connection_headers(connection);
+    return request;
+}
+
+static void unlink_waiting(struct request *request) {
+    if (request->prev != NULL)
+        request->prev->next = request->next;
+    else if (request->api->waiting == request)
+        request->api->waiting = request->next;
+    if (request->next != NULL)
+        request->next->prev = request->prev;
+    request->prev = request->next = NULL;
+    request->waiting = false;
+}
+
+void request_completed(void *arg, struct MHD_Connection *connection, void **context, enum MHD_RequestTerminationCode code) {
+    struct request *request = *context;
+    (void)arg;
+    (void)code;
+    *context = NULL;
+    if (request == NULL)
+        return;
+    if (request->waiting)
+        unlink_waiting(request);
+    if (request->answer != NULL)
+        MHD_destroy_response(request->answer);
+    free(request->raw);
+    free(request->decoded);
+    free(request->body);
+    free(request);
+    connection_idle(connection);
+}
+
+const char *request_header(const struct request *request, const char *name) {
+    return MHD_lookup_connection_value(request->connection, MHD_HEADER_KIND, name);
+}
+
+static enum MHD_Result answer_failure(struct request *request, const struct err *err) {
+    answer_problem(request, err, request->errors.n > 0 ? &request->errors : NULL);
+    return answer_queue(request);
+}
+
+/* The first call: headers are complete, nothing of the body was read. What is refused here is refused for good: the connection is
+ * closed where a body may be on its way or where the request could mean two things. */
+static enum MHD_Result begin(struct request *request, const char *method) {
+    struct err err = {0};
+    request->begun = true;
+    request->head = strcmp(method, "HEAD") == 0;
+    request->method = request->head || strcmp(method, "GET") == 0 ? METHOD_GET
+                      : strcmp(method, "POST") == 0               ? METHOD_POST
+                      : strcmp(method, "DELETE") == 0             ? METHOD_DELETE
+                                                                  : METHOD_OTHER;
+    if (check_headers(request, &err) < 0 || check_route(request, &err) < 0) {
+        connection_handled(request->connection);
+        return answer_failure(request, &err);
+    }
+    connection_body(request->connection);
+    return MHD_YES;
+}
+
+/* Collects the body up to BODY_MAX. An oversize body without a declared length is counted but not kept, so that the client gets
+ * its 413, and cut off when it goes on for too long. */
+static enum MHD_Result collect(struct request *request, const char *data, size_t size) {
+    connection_read(request->connection, size);
+    request->body_seen += size;
+    if (request->body_seen > BODY_MAX)
+        return request->body_seen > BODY_DISCARD_MAX ? MHD_NO : MHD_YES;
+    if (request->body_room < request->body_seen) {
+        size_t room = request->body_room == 0 ? 4096 : request->body_room;
+        while (room < request->body_seen)
+            room *= 2;
+        char *body = realloc(request->body, room);
+        if (body == NULL)
+            return MHD_NO;
+        request->body = body;
+        request->body_room = room;
+    }
+    memcpy(request->body + request->body_size, data, size);
+    request->body_size += size;
+    return MHD_YES;
+}
+
+/* Holds the answer back until the turn's commit; requests_resume goes on. */
+static enum MHD_Result wait_for_commit(struct request *request) {
+    struct api *api = request->api;
+    request->next = api->waiting;
+    if (api->waiting != NULL)
+        api->waiting->prev = request;
+    api->waiting = request;
+    request->waiting = true;
+    MHD_suspend_connection(request->connection);
+    return MHD_YES;
+}
+
+static int run_handler(struct request *request, struct err *err) {
+    struct store *store = request->api->options.store;
+    if (!request->route->writes)
+        return request->route->handler(request, err);
+    if (store_savepoint(store, err) < 0)
+        return -1;
+    int failed = request->route->handler(request, err);
+    if (failed == 0 && store_release(store, err) == 0)
+        return 0;
+    store_rollback(store);
+    return -1;
+}
+
+static enum MHD_Result run(struct request *request) {
+    struct err err = {0};
+    connection_handled(request->connection);
+    if (request->body_seen > BODY_MAX) {
+        err_set(&err, ERR_TOO_LARGE, "the body is larger than %d bytes", BODY_MAX);
+        return answer_failure(request, &err);
+    }
+    if (run_handler(request, &err) < 0)
+        return answer_failure(request, &err);
+    /* A replayed Idempotency-Key may show what another request of this turn wrote: it waits for the same commit. */
+    if (request->route->writes && (request->wrote || request->api->waiting != NULL))
+        return wait_for_commit(request);
+    return answer_queue(request);
+}
+
+enum MHD_Result request_handle(void *api, struct MHD_Connection *connection, const char *url, const char *method,
+                               const char *version, const char *data, size_t *data_size, void **context) {
+    struct request *request = *context;
+    (void)api;
+    (void)connection;
+    (void)url;
+    (void)version;
+    if (request == NULL) /* out of memory when it started */
+        return MHD_NO;
+    if (request->waiting)
+        return MHD_YES;
+    if (request->answer != NULL)
+        return answer_queue(request);
+    if (!request->begun)
+        return begin(request, method);
+    if (*data_size > 0) {
+        size_t size = *data_size;
+        *data_size = 0;
+        return collect(request, data, size);
+    }
+    return run(request);
+}
+
+void requests_resume(struct api *api, const struct err *err) {
+    while (api->waiting != NULL) {
+        struct request *request = api->waiting;
+        unlink_waiting(request);
+        if (err != NULL && err->code != ERR_NONE)
+            answer_problem(request, err, NULL);
+        MHD_resume_connection(request->connection);
+    }
+}

@@ -1,0 +1,150 @@
+/* What a job produced: epochs, log, graph. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/json.h"
+#include "server/api/private.h"
+#include "server/api/submit.h"
+
+enum { EPOCHS_MAX = 1000, EPOCHS_PAGE_BYTES = 4 * 1024 * 1024, LOG_MAX = 1024 * 1024, LOG_DEFAULT = 65536 };
+
+/* --- epochs --- */
+
+struct epochs {
+    const char *job;
+    struct text text;
+    int n, limit, last;
+    bool more;
+};
+
+/* Epochs are stored as the JSON that is shown, without "job": its member is put in front. */
+static void write_epoch(struct text *text, const char *job, const char *body) {
+    text_printf(text, "{\"job\":\"%s\",", job);
+    text_puts(text, body + 1);
+}
+
+static int add_epoch(void *arg, int epoch, const char *body) {
+    struct epochs *epochs = arg;
+    if (epochs->n == epochs->limit || epochs->text.size > EPOCHS_PAGE_BYTES) {
+        epochs->more = true;
+        return 1;
+    }
+    if (epochs->n > 0)
+        text_puts(&epochs->text, ",");
+    write_epoch(&epochs->text, epochs->job, body);
+    epochs->n++;
+    epochs->last = epoch;
+    return 0;
+}
+
+int handle_epochs(struct request *request, struct err *err) {
+    int64_t after, limit;
+    struct job job = {0};
+    if (target_number(&request->target, "after", 0, INT32_MAX - 1, 0, &after, err) < 0 ||
+        target_number(&request->target, "limit", 1, EPOCHS_MAX, EPOCHS_MAX, &limit, err) < 0 ||
+        request_job(request, &job, err) < 0)
+        return -1;
+    struct epochs epochs = {.job = job.id, .limit = (int)limit};
+    text_puts(&epochs.text, "{\"items\":[");
+    int failed = store_epoch_list(request->api->options.store, &request->api->viewer, job.id, (int)after, (int)limit + 1,
+                                  add_epoch, &epochs, err);
+    if (epochs.more)
+        text_printf(&epochs.text, "],\"next\":%d}", epochs.last);
+    else
+        text_puts(&epochs.text, "],\"next\":null}");
+    if (failed == 0)
+        failed = answer_text(request, MHD_HTTP_OK, "application/json", &epochs.text, err);
+    text_done(&epochs.text);
+    job_done(&job);
+    return failed;
+}
+
+int handle_epoch(struct request *request, struct err *err) {
+    struct job job = {0};
+    int64_t epoch = 0;
+    if (request_job(request, &job, err) < 0)
+        return -1;
+    if (strcmp(request->args[1], "last") == 0)
+        epoch = job.epochs_done;
+    else if (!number_parse(request->args[1], &epoch) || epoch > INT32_MAX)
+        epoch = 0;
+    struct epochs found = {.job = job.id, .limit = 1};
+    int failed = epoch < 1 ? 0
+                           : store_epoch_list(request->api->options.store, &request->api->viewer, job.id, (int)epoch - 1, 1,
+                                              add_epoch, &found, err);
+    if (failed == 0 && (found.n == 0 || found.last != epoch))
+        failed = err_set(err, ERR_NOT_FOUND, "job %s has no epoch \"%.20s\"; it has finished %d", job.id, request->args[1],
+                         job.epochs_done);
+    if (failed == 0)
+        failed = answer_text(request, MHD_HTTP_OK, "application/json", &found.text, err);
+    text_done(&found.text);
+    job_done(&job);
+    return failed;
+}
+
+/* --- log --- */
+
+int handle_log(struct request *request, struct err *err) {
+    int64_t limit;
+    struct job job = {0};
+    char *bytes = NULL;
+    size_t size = 0;
+    struct text text = {0};
+    if (target_number(&request->target, "limit", 1, LOG_MAX, LOG_DEFAULT, &limit, err) < 0 || request_job(request, &job, err) < 0)
+        return -1;
+    int failed = sched_log(request->api->options.sched, job.id, (size_t)limit, &bytes, &size, err);
+    if (failed == 0) {
+        text_add(&text, bytes, size);
+        failed = answer_text(request, MHD_HTTP_OK, "text/plain; charset=utf-8", &text, err);
+    }
+    free(bytes);
+    job_done(&job);
+    return failed;
+}
+
+/* --- graph --- */
+
+static int answer_dot(struct request *request, const struct graph *graph, struct err *err) {
+    struct text text = {0};
+    char *dot = graph_to_dot(graph);
+    if (dot == NULL)
+        return err_set(err, ERR_MEMORY, "cannot draw the graph: out of memory");
+    text_puts(&text, dot);
+    free(dot);
+    return answer_text(request, MHD_HTTP_OK, "text/vnd.graphviz; charset=utf-8", &text, err);
+}
+
+/* The spec was checked when it was queued; what fails now is our fault. A job of a larger machine keeps its threads. */
+static int plan_of_job(const struct job *job, struct plan *ret_plan, struct err *err) {
+    enum { ANY_THREADS = 65536 };
+    struct spec_context context = spec_context_builtin(1, ANY_THREADS);
+    struct err_list errors = {0};
+    struct spec spec;
+    json_t *doc = json_parse(job->spec, strlen(job->spec), err);
+    int failed = doc == NULL ? -1 : spec_parse(doc, &context, &spec, &errors);
+    json_decref(doc);
+    if (failed == 0 && plan_make(&spec, ret_plan, err) == 0)
+        return 0;
+    struct err cause = errors.n > 0 ? errors.items[0] : *err;
+    *err = (struct err){0};
+    return err_set(err, ERR_INTERNAL, "the stored spec of job %s cannot be expanded any more: %s", job->id, cause.text);
+}
+
+int handle_graph(struct request *request, struct err *err) {
+    const char *format = target_param(&request->target, "format");
+    struct job job = {0};
+    struct plan plan = {0};
+    bool dot = format != NULL && strcmp(format, "dot") == 0;
+    if (format != NULL && !dot && strcmp(format, "json") != 0)
+        return err_at(err, ERR_FIELD, "?format", "format is \"%.40s\"; it must be json or dot", format);
+    if (request_job(request, &job, err) < 0)
+        return -1;
+    int failed = plan_of_job(&job, &plan, err);
+    if (failed == 0)
+        failed = dot ? answer_dot(request, plan.graph, err) : answer_json(request, MHD_HTTP_OK, graph_to_json(plan.graph), err);
+    if (plan.graph != NULL)
+        plan_done(&plan);
+    job_done(&job);
+    return failed;
+}

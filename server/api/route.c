@@ -1,0 +1,101 @@
+/* The one table of routes: it drives routing, 405 with Allow, query checks and the labels of metrics. */
+#include <string.h>
+
+#include "server/api/private.h"
+
+static const char *const none[] = {NULL};
+static const char *const submit_params[] = {"dry_run", NULL};
+static const char *const list_params[] = {"limit", "before", "state", NULL};
+static const char *const epochs_params[] = {"after", "limit", NULL};
+static const char *const log_params[] = {"limit", NULL};
+static const char *const graph_params[] = {"format", NULL};
+static const char *const events_params[] = {"job", "after", NULL};
+
+#define GET METHOD_GET
+#define POST METHOD_POST
+#define DELETE METHOD_DELETE
+
+static const struct route routes[] = {
+    {POST, "/v1/jobs", handle_submit, true, true, submit_params},
+    {GET, "/v1/jobs", handle_list, false, false, list_params},
+    {GET, "/v1/jobs/{id}", handle_show, false, false, none},
+    {DELETE, "/v1/jobs/{id}", handle_delete, true, false, none},
+    {POST, "/v1/jobs/{id}/cancel", handle_cancel, true, false, none},
+    {POST, "/v1/jobs/{id}/retry", handle_retry, true, false, none},
+    {GET, "/v1/jobs/{id}/epochs", handle_epochs, false, false, epochs_params},
+    {GET, "/v1/jobs/{id}/epochs/{n}", handle_epoch, false, false, none},
+    {GET, "/v1/jobs/{id}/log", handle_log, false, false, log_params},
+    {GET, "/v1/jobs/{id}/graph", handle_graph, false, false, graph_params},
+    {GET, "/v1/events", handle_events, false, false, events_params},
+    {GET, "/v1/datasets", handle_datasets, false, false, none},
+    {GET, "/v1/presets", handle_presets, false, false, none},
+    {GET, "/v1/devices", handle_devices, false, false, none},
+    {GET, "/v1/version", handle_version, false, false, none},
+    {GET, "/v1/openapi.json", handle_openapi, false, false, none},
+    {GET, "/livez", handle_live, false, false, none},
+    {GET, "/readyz", handle_ready, false, false, none},
+    {GET, "/metrics", handle_metrics, false, false, none},
+    {GET, "/{file}", handle_file, false, false, none},
+};
+
+_Static_assert(sizeof routes / sizeof routes[0] <= METRIC_ROUTES_MAX, "the metrics have a row per route");
+
+const struct route *route_table(size_t *ret_n) {
+    *ret_n = sizeof routes / sizeof routes[0];
+    return routes;
+}
+
+const char *method_name(enum method method) {
+    switch (method) {
+    case METHOD_GET:
+        return "GET";
+    case METHOD_POST:
+        return "POST";
+    case METHOD_DELETE:
+        return "DELETE";
+    case METHOD_OTHER:
+        break;
+    }
+    return "other";
+}
+
+/* Whether path fits the template; parts in braces are copied to args. A last "{file}" takes the rest, slashes and nothing too. */
+static bool matches(const char *template, const char *path, char args[ROUTE_ARGS_MAX][ROUTE_ARG_SIZE]) {
+    int n = 0;
+    while (*template != '\0') {
+        if (strcmp(template, "{file}") == 0)
+            return true;
+        if (*template != '{') {
+            if (*template ++!= *path++)
+                return false;
+            continue;
+        }
+        size_t size = strcspn(path, "/");
+        if (size == 0 || size >= ROUTE_ARG_SIZE || n == ROUTE_ARGS_MAX)
+            return false;
+        memcpy(args[n], path, size);
+        args[n++][size] = '\0';
+        path += size;
+        template = strchr(template, '}') + 1;
+    }
+    return *path == '\0';
+}
+
+const struct route *route_find(enum method method, const char *path, char ret_args[ROUTE_ARGS_MAX][ROUTE_ARG_SIZE],
+                               unsigned *ret_allow) {
+    const struct route *found = NULL;
+    const char *template = NULL;
+    *ret_allow = 0;
+    for (size_t i = 0; i < sizeof routes / sizeof routes[0]; i++) {
+        /* Templates go from special to general: once one fits, only rows of the same template count. */
+        if (template != NULL && strcmp(template, routes[i].path) != 0)
+            continue;
+        if (!matches(routes[i].path, path, ret_args))
+            continue;
+        template = routes[i].path;
+        *ret_allow |= 1u << routes[i].method;
+        if (found == NULL || routes[i].method == method)
+            found = &routes[i];
+    }
+    return found;
+}

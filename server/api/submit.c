@@ -1,0 +1,156 @@
+/* POST /v1/jobs: text -> JSON -> checked spec -> graph -> what this server offers -> a queued job, or only the findings (dry
+ * run). */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/json.h"
+#include "common/sha256.h"
+#include "server/api/private.h"
+#include "server/api/submit.h"
+
+int plan_make(const struct spec *spec, struct plan *ret_plan, struct err *err) {
+    const struct dataset_card *card = dataset_find(spec->dataset);
+    if (card == NULL)
+        return err_at(err, ERR_FIELD, "/dataset", "there is no data set \"%s\"", spec->dataset);
+    struct graph_shape input = {card->channels, card->height + 2 * spec->pad, card->width + 2 * spec->pad};
+    struct graph *graph;
+    if (graph_build(&spec->model, input, card->classes, &graph, err) < 0) {
+        if (err->code == ERR_SHAPE && err->pointer[0] == '\0')
+            snprintf(err->pointer, sizeof err->pointer, "/model");
+        return -1;
+    }
+    int limit = spec->train_limit, all = card->train_images;
+    *ret_plan = (struct plan){.graph = graph, .images = limit > 0 && limit < all ? limit : all};
+    ret_plan->memory_bytes = graph_memory(graph, spec->batch_size, spec->precision);
+    ret_plan->steps_per_epoch = (ret_plan->images + spec->batch_size - 1) / spec->batch_size;
+    return 0;
+}
+
+void plan_done(struct plan *plan) {
+    graph_free(plan->graph);
+    plan->graph = NULL;
+}
+
+static int check_plan(struct request *request, const struct spec *spec, const struct plan *plan, struct err *err) {
+    if (spec->batch_size > plan->images)
+        return err_at(err, ERR_FIELD, "/batch_size", "batch_size is %d, but only %d training images are used", spec->batch_size,
+                      plan->images);
+    return offer_check(request->api->options.sched, spec, plan->memory_bytes, err);
+}
+
+/* All that can be wrong with a body, in the order in which a person would look for it. */
+static int read_spec(struct request *request, struct spec *ret_spec, struct plan *ret_plan, struct err *err) {
+    json_t *doc = json_parse(request->body != NULL ? request->body : "", request->body_size, err);
+    if (doc == NULL)
+        return -1;
+    int threads = sched_threads(request->api->options.sched);
+    struct spec_context context = spec_context_builtin(threads, threads);
+    int failed = spec_parse(doc, &context, ret_spec, &request->errors);
+    json_decref(doc);
+    if (failed < 0 || plan_make(ret_spec, ret_plan, err) < 0)
+        return -1;
+    if (check_plan(request, ret_spec, ret_plan, err) == 0)
+        return 0;
+    plan_done(ret_plan);
+    return -1;
+}
+
+static int answer_dry_run(struct request *request, const struct spec *spec, const struct plan *plan, struct err *err) {
+    json_t *found = json_pack("{s:o,s:o,s:I,s:I,s:I,s:i}", "spec", spec_to_json(spec), "graph", graph_to_json(plan->graph),
+                              "parameters", (json_int_t)plan->graph->parameters, "flops", (json_int_t)plan->graph->flops,
+                              "memory_bytes", (json_int_t)plan->memory_bytes, "steps_per_epoch", plan->steps_per_epoch);
+    return answer_json(request, MHD_HTTP_OK, found, err);
+}
+
+/* The Idempotency-Key of the request, checked; *ret_key is NULL without one. */
+static int read_key(const struct request *request, const char **ret_key, struct err *err) {
+    const char *key = request_header(request, "Idempotency-Key");
+    *ret_key = key;
+    if (key == NULL)
+        return 0;
+    size_t size = strlen(key);
+    for (const char *c = key; *c != '\0'; c++) {
+        if (*c < '!' || *c > '~')
+            size = 0;
+    }
+    if (size >= 1 && size <= 255)
+        return 0;
+    return err_at(err, ERR_REQUEST, "Idempotency-Key", "the Idempotency-Key must be 1 to 255 visible ASCII characters");
+}
+
+static int replay(struct request *request, const char *id, struct err *err) {
+    struct job job = {0};
+    struct err gone = {0};
+    if (store_job_get(request->api->options.store, &request->api->viewer, id, &job, &gone) < 0) {
+        if (gone.code != ERR_NOT_FOUND)
+            return err_set(err, gone.code, "%s", gone.text);
+        return err_at(err, ERR_CONFLICT, "Idempotency-Key",
+                      "the job that this Idempotency-Key queued was deleted; use another key");
+    }
+    int failed = answer_job(request, MHD_HTTP_OK, &job, err);
+    job_done(&job);
+    return failed < 0 ? -1 : answer_header(request, "Idempotent-Replayed", "true", err);
+}
+
+static int answer_queued(struct request *request, const struct job *job, struct err *err) {
+    char location[64];
+    snprintf(location, sizeof location, "/v1/jobs/%s", job->id);
+    if (answer_job(request, MHD_HTTP_ACCEPTED, job, err) < 0)
+        return -1;
+    return answer_header(request, MHD_HTTP_HEADER_LOCATION, location, err);
+}
+
+/* The job and its key stand in the same savepoint, so there is never one without the other. */
+static int queue(struct request *request, const struct spec *spec, const char *key, const char *digest, struct err *err) {
+    struct api *api = request->api;
+    struct job job = {0};
+    json_t *doc = spec_to_json(spec);
+    char *text = doc == NULL ? NULL : json_text(doc);
+    json_decref(doc);
+    if (text == NULL)
+        return err_set(err, ERR_MEMORY, "cannot queue the job: out of memory");
+    int failed = store_job_add(api->options.store, &api->viewer, text, spec->epochs, &job, err);
+    free(text);
+    if (failed == 0 && key != NULL)
+        failed = store_idempotency_put(api->options.store, &api->viewer, key, digest, job.id, err);
+    if (failed == 0)
+        failed = answer_queued(request, &job, err);
+    job_done(&job);
+    request->wrote = failed == 0;
+    return failed;
+}
+
+static int submit(struct request *request, struct err *err) {
+    struct api *api = request->api;
+    const char *key;
+    char digest[65], known[JOB_ID_MAX] = "";
+    struct spec spec;
+    struct plan plan;
+    if (read_key(request, &key, err) < 0)
+        return -1;
+    sha256_hex(request->body != NULL ? request->body : "", request->body_size, digest);
+    if (key != NULL && store_idempotency_get(api->options.store, &api->viewer, key, digest, known, err) < 0)
+        return -1;
+    if (known[0] != '\0')
+        return replay(request, known, err);
+    if (read_spec(request, &spec, &plan, err) < 0)
+        return -1;
+    plan_done(&plan);
+    return queue(request, &spec, key, digest, err);
+}
+
+int handle_submit(struct request *request, struct err *err) {
+    const char *dry = target_param(&request->target, "dry_run");
+    struct spec spec;
+    struct plan plan;
+    if (dry == NULL || strcmp(dry, "false") == 0)
+        return submit(request, err);
+    if (strcmp(dry, "true") != 0)
+        return err_at(err, ERR_FIELD, "?dry_run", "dry_run is \"%.40s\"; it must be true or false", dry);
+    if (read_spec(request, &spec, &plan, err) < 0)
+        return -1;
+    int failed = answer_dry_run(request, &spec, &plan, err);
+    plan_done(&plan);
+    return failed;
+}
