@@ -84,3 +84,7 @@ void store_rollback(struct store *store) {
 int64_t store_event_newest(const struct store *store) {
     return store->newest;
 }
+
+const char *store_engine(void) {
+    return sqlite3_libversion();
+}

@@ -57,6 +57,9 @@ int store_commit(struct store *store, bool *ret_wrote, struct err *err);
 /* For an idle moment, outside a turn's transaction: moves the log file's content into the database file and empties it. */
 int store_tidy(struct store *store, struct err *err);
 
+/* The version of the database library, for people. */
+const char *store_engine(void);
+
 /* A savepoint inside the turn, so that one request's failure does not undo another's writes. */
 int store_savepoint(struct store *store, struct err *err);
 int store_release(struct store *store, struct err *err);
