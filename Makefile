@@ -1,5 +1,5 @@
-# Residuum's one Makefile. `make` builds; `make help` lists the targets. Everything it makes lies in build/<config>/, and the
-# programs of the release configuration are linked to build/.
+# Residuum's one Makefile. `make` builds; `make help` lists the targets. Everything it makes lies in build/<config>/ (and npm's
+# packages beside their lock files), and the programs of the release configuration are linked to build/.
 
 CONFIG ?= release
 PREFIX ?= /usr/local
@@ -45,11 +45,22 @@ OUTPUTS := $(addprefix $(B)/,$(PROGRAMS) $(MODULES))
 TEST_SOURCES := $(wildcard tests/unit/test_*.c tests/ops/test_*.c tests/golden/test_*.c)
 TESTS := $(patsubst %.c,$(B)/%,$(TEST_SOURCES))
 
-all: $(OUTPUTS) web links
+# The page: our files as they are, and what npm brings. (web/*.png are pictures for README.md.)
+WEB := $(patsubst web/%,$(B)/web/%,$(wildcard web/*.html web/*.css web/*.svg) $(shell find web/src -name '*.js' 2>/dev/null)) \
+	$(B)/web/vendor/echarts.esm.min.js $(B)/web/vendor/echarts.LICENSE.txt $(B)/web/vendor/echarts.NOTICE.txt \
+	$(B)/web/vendor/zrender.LICENSE.txt
 
-links: $(OUTPUTS)
+# How a target runs make again: with all cores.
+JOBS ?= $(shell nproc)
+AGAIN = +$(MAKE) --no-print-directory -j$(JOBS) CONFIG=$(CONFIG)
+
+all: $(OUTPUTS) $(WEB) links ## build the programs, the modules and the page (the default)
+
+web: $(WEB)
+
+links: $(OUTPUTS) $(WEB)
 ifeq ($(CONFIG),release)
-	@for f in $(PROGRAMS) $(MODULES); do ln -sfn release/$$f build/$$f; done
+	@for f in $(PROGRAMS) $(MODULES) web; do ln -sfn release/$$f build/$$f; done
 endif
 
 $(COMMON): $(call objects,common)
@@ -83,14 +94,35 @@ $(O)/%.o: %.c $(B)/flags
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) -c -o $@ $<
 
-$(B)/gen/migrations.c: migrations/embed.py $(wildcard migrations/*.sql)
-	$(PYTHON) migrations/embed.py migrations $@
-
 $(O)/gen/%.o: $(B)/gen/%.c $(B)/flags
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) -c -o $@ $<
 
 TEST_LIBS := -lcmocka -ljansson -lnettle -lsqlite3 -lmicrohttpd -lcurl -lz -ldl -lpthread -lm
+
+$(B)/gen/openapi.c: server/api/openapi_to_c.py server/api/openapi.yaml
+	@mkdir -p $(@D)
+	$(PYTHON) server/api/openapi_to_c.py server/api/openapi.yaml $@
+
+$(B)/gen/migrations.c: migrations/embed.py $(wildcard migrations/*.sql)
+	$(PYTHON) migrations/embed.py migrations $@
+
+$(B)/web/%: web/%
+	@install -D -m 644 $< $@
+
+$(B)/web/vendor/echarts.esm.min.js: web/node_modules/.installed
+	@install -D -m 644 web/node_modules/echarts/dist/$(@F) $@
+
+$(B)/web/vendor/echarts.%.txt: web/node_modules/.installed
+	@install -D -m 644 web/node_modules/echarts/$* $@
+
+$(B)/web/vendor/zrender.%.txt: web/node_modules/.installed
+	@install -D -m 644 web/node_modules/zrender/$* $@
+
+# npm's packages of a folder, exactly as its lock file says; nothing of theirs is run.
+%/node_modules/.installed: %/package-lock.json %/package.json
+	cd $* && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
+	@touch $@
 
 include tests/unit.mk
 
@@ -103,25 +135,52 @@ $(TESTS): $(B)/%: $(O)/%.o $$(UNIT_$$(call test_name,$$@))
 
 tests: $(TESTS)
 
-# The dashboard: static files as they are, and ECharts with its licences from the lock file.
-web: $(B)/web.stamp
+deps: ## install what building and the demo need (apt, on Debian and Ubuntu)
+	@tests/deps build demo
 
-web/node_modules/.package-lock.json: web/package.json web/package-lock.json
-	cd web && npm ci --ignore-scripts --no-audit --no-fund
-	@touch $@
+deps-check:
+	@tests/deps build demo check
 
-$(B)/web.stamp: $(shell find web -name node_modules -prune -o -type f -print) web/node_modules/.package-lock.json
-	rm -rf $(B)/web $(B)/web.part
-	mkdir -p $(B)/web.part/vendor
-	cp -R web/index.html web/favicon.svg web/*.css web/src $(B)/web.part/
-	cp web/node_modules/echarts/dist/echarts.esm.min.js $(B)/web.part/vendor/
-	for f in echarts/LICENSE echarts/NOTICE zrender/LICENSE; do cp web/node_modules/$$f $(B)/web.part/vendor/$$(echo $$f | tr / -).txt; done
-	mv $(B)/web.part $(B)/web
-	@touch $@
+deps-bench: ## install what `make bench` needs besides: PyTorch
+	@tests/deps build bench
 
-clean:
-	rm -rf build
+demo: deps ## install, build, and watch ResNet-20 learn Fashion-MNIST through the daemon, in under 6 minutes
+	$(AGAIN) all
+	@tests/demo
 
-.PHONY: all links web tests clean always
+check: deps-check ## install, build, lint and run every test
+	$(AGAIN) all tests tests/node_modules/.installed
+	@tests/run
+
+lint: deps-check ## only the checks that read the code and the built files
+	$(AGAIN) all tests/node_modules/.installed
+	@tests/run lint
+
+asan: deps-check ## the C tests and the tests of the programs, built with ASan and UBSan
+	$(AGAIN) CONFIG=asan all tests
+	@RESIDUUM_BUILD=build/asan ASAN_OPTIONS=detect_leaks=1:strict_string_checks=1 UBSAN_OPTIONS=print_stacktrace=1 \
+		LSAN_OPTIONS=suppressions=$(CURDIR)/tests/lsan.supp:print_suppressions=0 \
+		tests/run unit ops golden worker api client daemon chaos
+
+bench: deps-bench ## training speed against PyTorch, to build/bench.json
+	$(AGAIN) all
+	$(PYTHON) tests/bench/bench.py
+
+install: all ## copy to DESTDIR/PREFIX (default /usr/local): bin, lib/residuum, share/residuum/web
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/residuum
+	install -m 755 $(B)/residuumd $(B)/residuum $(DESTDIR)$(PREFIX)/bin
+	install -m 755 $(B)/residuum-worker $(DESTDIR)$(PREFIX)/lib/residuum
+	install -m 644 $(addprefix $(B)/,$(MODULES)) $(DESTDIR)$(PREFIX)/lib/residuum
+	for file in $(patsubst $(B)/web/%,%,$(WEB)); do \
+		install -D -m 644 $(B)/web/$$file $(DESTDIR)$(PREFIX)/share/residuum/web/$$file || exit 1; done
+	$(if $(wildcard client/residuum.1),install -D -m 644 client/residuum.1 $(DESTDIR)$(PREFIX)/share/man/man1/residuum.1)
+
+clean: ## remove what was built
+	rm -rf build web/node_modules tests/node_modules
+
+help: ## print this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
+
+.PHONY: all links web tests deps deps-check deps-bench demo check lint asan bench install clean help always
 .SECONDARY:
 -include $(shell find $(O) -name '*.d' 2>/dev/null)
