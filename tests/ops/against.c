@@ -14,13 +14,14 @@
  * cancellation make a few more of it. bf16 has 8 significant bits: each stored tensor is off by up to 2^-9 = 0.2 %, about 0.1 %
  * in the mean square, and half a dozen of them stand behind one another; gradients go that way twice, lose bits where batch
  * normalization takes its means away, and change wholly where a rounding moves a value over the kink of a relu or makes another
- * pixel the maximum of a pool. */
+ * pixel the maximum of a pool: with the 0.3 % of values that are so near to the kink, that alone is sqrt(0.003) = 5 % in the
+ * mean square behind each relu. What is wrong in an op shows in f32, where the code around the loads and stores is the same. */
 struct tolerance {
     double activation_rms, activation_peak, gradient_rms, gradient_peak, loss;
 };
 static const struct tolerance tolerances[] = {
     [PRECISION_F32] = {2e-6, 1e-5, 1e-5, 3e-5, 2e-6},
-    [PRECISION_BF16] = {1e-2, 3e-2, 4e-2, 1e-1, 2e-2},
+    [PRECISION_BF16] = {2e-2, 5e-2, 3e-1, 6e-1, 2e-2},
 };
 
 /* Tensors whose values are all below this are compared as if their largest were this: a bias before a normalization has a

@@ -34,7 +34,7 @@ const struct op_case op_cases[] = {
     {"norm behind conv", {3, 7, 5}, 4, "conv o=6 k=3 p=1; norm"},
     {"norm of one image", {3, 5, 5}, 1, "conv o=4 k=3; norm"},
     {"norm of single pixels", {3, 3, 3}, 5, "conv o=8 k=3; norm; act kind=relu"},
-    {"norm, norm", {2, 5, 3}, 4, "conv o=5 k=1; norm; norm"},
+    {"norm, tanh, norm", {2, 5, 3}, 4, "conv o=5 k=1; norm; act kind=tanh; norm"},
     {"norm on a shared input", {3, 5, 5}, 3, "conv o=4 k=3 p=1; norm; norm in=1; add in=2,3"},
 
     {"relu", {3, 5, 5}, 3, "conv o=5 k=3 p=1; act kind=relu"},

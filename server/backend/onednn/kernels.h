@@ -9,7 +9,7 @@
 /* Where the ReLU behind a batch norm let values pass. */
 enum mask_mode {
     MASK_NONE,
-    MASK_X, /* where scale * x + shift > 0: nothing was added between norm and ReLU, so y need not be read */
+    MASK_X, /* where scale * (x - mean) + shift > 0: nothing was added between norm and ReLU, so y need not be read */
     MASK_Y  /* where y > 0 */
 };
 
@@ -23,7 +23,7 @@ struct norm_row {
     bool bf16;
     enum mask_mode mask;
     const float *mean, *scale, *shift;
-    const float *a, *b, *c; /* out = a * g - b - c * (x - mean) */
+    const float *a, *b, *c; /* out = a * (g - b - c * (x - mean)) */
     double *sum_g, *sum_gx; /* sums over the row of g and of g * (x - mean) are added here */
 };
 
@@ -41,9 +41,9 @@ struct kernels {
     /* Adds the sums of (x - center) and (x - center)^2 of a row to sum and square. */
     void (*norm_sums)(const void *x, size_t pixels, bool bf16, const float *center, double *sum, double *square);
 
-    /* y = scale * x + shift, plus residual unless NULL, then ReLU if asked for. */
-    void (*norm_apply)(void *y, const void *x, const void *residual, size_t pixels, bool bf16, const float *scale,
-                       const float *shift, bool relu);
+    /* y = scale * (x - mean) + shift, plus residual unless NULL, then ReLU if asked for. */
+    void (*norm_apply)(void *y, const void *x, const void *residual, size_t pixels, bool bf16, const float *mean,
+                       const float *scale, const float *shift, bool relu);
     void (*norm_back_sums)(const struct norm_row *row);
     void (*norm_back_apply)(const struct norm_row *row);
 

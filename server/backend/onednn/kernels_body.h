@@ -105,13 +105,13 @@ static void norm_sums(const void *x, size_t pixels, bool bf16, const float *cent
         sums_body(x, pixels, false, center, sum, square);
 }
 
-INLINE void apply_body(void *y, const void *x, const void *residual, size_t pixels, bool bf16, const float *scale,
-                       const float *shift, bool relu) {
-    const vf factor = *(const vf *)scale, offset = *(const vf *)shift;
+INLINE void apply_body(void *y, const void *x, const void *residual, size_t pixels, bool bf16, const float *mean,
+                       const float *scale, const float *shift, bool relu) {
+    const vf middle = *(const vf *)mean, factor = *(const vf *)scale, offset = *(const vf *)shift;
     for (size_t i = 0; i < pixels; i++) {
         vf v, r;
         get(&v, x, i, bf16);
-        v = v * factor + offset;
+        v = (v - middle) * factor + offset;
         if (residual) {
             get(&r, residual, i, bf16);
             v += r;
@@ -122,12 +122,12 @@ INLINE void apply_body(void *y, const void *x, const void *residual, size_t pixe
     }
 }
 
-static void norm_apply(void *y, const void *x, const void *residual, size_t pixels, bool bf16, const float *scale,
-                       const float *shift, bool relu) {
+static void norm_apply(void *y, const void *x, const void *residual, size_t pixels, bool bf16, const float *mean,
+                       const float *scale, const float *shift, bool relu) {
     if (bf16)
-        apply_body(y, x, residual, pixels, true, scale, shift, relu);
+        apply_body(y, x, residual, pixels, true, mean, scale, shift, relu);
     else
-        apply_body(y, x, residual, pixels, false, scale, shift, relu);
+        apply_body(y, x, residual, pixels, false, mean, scale, shift, relu);
 }
 
 /* The gradient of y at one pixel, masked. x is the value before the norm. */
@@ -141,7 +141,7 @@ INLINE void gradient_at(vf *g, const vf *x, const struct norm_row *row, size_t i
     if (row->mask == MASK_Y)
         get(&other, row->y, i, bf16);
     if (row->mask == MASK_X)
-        other = *x * *(const vf *)row->scale + *(const vf *)row->shift;
+        other = (*x - *(const vf *)row->mean) * *(const vf *)row->scale + *(const vf *)row->shift;
     if (row->mask != MASK_NONE)
         mask_by(g, &other);
 }
@@ -181,7 +181,7 @@ INLINE void back_apply_body(const struct norm_row *row, bool bf16) {
             get(&g, row->masked, i, bf16);
         else
             gradient_at(&g, &x, row, i, bf16);
-        g = a * g - b - c * (x - mean);
+        g = a * (g - b - c * (x - mean));
         put(row->out, i, bf16, &g);
     }
 }

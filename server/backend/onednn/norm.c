@@ -8,10 +8,10 @@
 
 struct norm {
     double epsilon, momentum;
-    float *mean, *inverse; /* of the last step: the batch's, or the running ones in evaluation */
-    float *scale, *shift;  /* y = scale * x + shift, of the last forward pass */
-    float *center;         /* what is subtracted before summing squares, so that a large mean costs no digits */
-    float *a, *b, *c;      /* of the backward pass: see kernels.h */
+    float *mean, *inverse;    /* of the last step: the batch's, or the running ones in evaluation */
+    float *scale, *beta_used; /* y = scale * (x - mean) + beta_used, of the last forward pass */
+    float *center;            /* what is subtracted before summing squares, so that a large mean costs no digits */
+    float *a, *b, *c;         /* of the backward pass: see kernels.h */
     float *gamma, *beta, *running_mean, *running_var, *gamma_grad, *beta_grad; /* borrowed */
 };
 
@@ -22,7 +22,7 @@ int norm_new(struct backend_plan *plan, struct unit *unit, struct err *err) {
     float *arrays = arena_block(&plan->arena, 8 * channels * sizeof(float), err);
     if (!norm || !arrays)
         return -1;
-    float **places[] = {&norm->mean, &norm->inverse, &norm->scale, &norm->shift, &norm->center, &norm->a, &norm->b, &norm->c};
+    float **places[] = {&norm->mean, &norm->inverse, &norm->scale, &norm->beta_used, &norm->center, &norm->a, &norm->b, &norm->c};
     for (size_t i = 0; i < 8; i++)
         *places[i] = arrays + i * channels;
     norm->epsilon = node->epsilon;
@@ -58,7 +58,7 @@ static void set_scale(struct norm *norm, size_t c, double mean, double var) {
     norm->mean[c] = (float)mean;
     norm->inverse[c] = (float)inverse;
     norm->scale[c] = (float)((double)norm->gamma[c] * inverse);
-    norm->shift[c] = (float)((double)norm->beta[c] - mean * (double)norm->gamma[c] * inverse);
+    norm->beta_used[c] = norm->beta[c];
 }
 
 /* Mean and variance of the batch from the shifted sums; the running variance takes the unbiased one, as PyTorch does. */
@@ -104,8 +104,8 @@ static void apply_rows(const struct backend_plan *plan, const struct norm *norm,
     for (size_t r = rows.end; r-- > rows.first;) {
         size_t c = r % rows.blocks * (size_t)plan->lanes, at = r * rows.size;
         plan->backend->kernels->norm_apply(element(y, at, rows.bf16), element_of(x, at, rows.bf16),
-                                           element_of(residual, at, rows.bf16), value->pixels, rows.bf16, norm->scale + c,
-                                           norm->shift + c, relu);
+                                           element_of(residual, at, rows.bf16), value->pixels, rows.bf16, norm->mean + c,
+                                           norm->scale + c, norm->beta_used + c, relu);
     }
 }
 
@@ -154,7 +154,7 @@ static struct norm_row row_at(const struct backend_plan *plan, const struct unit
                                                       : MASK_X,
                              .mean = norm->mean + c,
                              .scale = norm->scale + c,
-                             .shift = norm->shift + c,
+                             .shift = norm->beta_used + c,
                              .a = norm->a + c,
                              .b = norm->b + c,
                              .c = norm->c + c,
@@ -169,8 +169,8 @@ static void finish_gradients(const struct backend_plan *plan, struct norm *norm,
     norm->gamma_grad[c] = (float)(sum_gx * inverse);
     norm->beta_grad[c] = (float)sum_g;
     norm->a[c] = (float)scale;
-    norm->b[c] = (float)(scale * sum_g / count);
-    norm->c[c] = (float)(scale * inverse * inverse * sum_gx / count);
+    norm->b[c] = (float)(sum_g / count);
+    norm->c[c] = (float)(inverse * inverse * sum_gx / count);
 }
 
 void norm_backward(struct backend_plan *plan, struct unit *unit, int n) {
