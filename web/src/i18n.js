@@ -2,7 +2,6 @@
 
 export const TEXTS = {
   en: {
-    'app.tagline': 'Training residual networks',
     'app.skip': 'Skip to the content',
     'app.loading': 'Loading…',
     'nav.label': 'Main',
@@ -184,7 +183,6 @@ export const TEXTS = {
     'copy.done': 'Copied',
   },
   de: {
-    'app.tagline': 'Residuale Netze trainieren',
     'app.skip': 'Zum Inhalt springen',
     'app.loading': 'Wird geladen…',
     'nav.label': 'Hauptnavigation',
