@@ -83,6 +83,16 @@ def test_long_file(tree):
     assert status == 1 and "801 lines" in said
 
 
+def test_factory_counts_its_own_lines(tree):
+    """Twenty functions of six lines inside one are no long function; a hundred lines of its own are."""
+    inner = "".join(f"  function f{i}() {{\n" + "    a();\n" * 4 + "  }\n" for i in range(20))
+    (tree / "common/a.js").write_text("export function make() {\n" + inner + "}\n")
+    assert lint("check_sizes", tree)[0] == 0
+    (tree / "common/a.js").write_text("export function make() {\n" + inner + "  a();\n" * 99 + "}\n")
+    status, said = lint("check_sizes", tree)
+    assert status == 1 and "a function of 101 lines" in said
+
+
 def test_short_functions_pass(tree):
     for name, text in LONG_FUNCTIONS.items():
         (tree / "common" / name).write_text("\n".join(line for i, line in enumerate(text.splitlines()) if i < 2 or i > 50) + "\n")
