@@ -9,6 +9,7 @@
 #include "common/json.h"
 
 int client_fail(const struct err *err) {
+    term_flush(); /* so that both outputs appear in order where they go to one place */
     fputs("residuum: ", stderr);
     text_put(stderr, err->text, strlen(err->text), TEXT_LINE);
     fputc('\n', stderr);
@@ -22,7 +23,7 @@ static int out_of_memory(void) {
 }
 
 void client_say(const struct client *client, const char *format, ...) {
-    if (client->quiet)
+    if (client->quiet || term_flush() != 0) /* who reads no results needs no messages on them */
         return;
     char text[1024];
     va_list args;

@@ -33,8 +33,8 @@ const struct command commands[] = {
      command_submit},
     {"ls", "", 0, 0, BIT(OPTION_STATE) | BIT(OPTION_LIMIT), false, "list jobs, newest first",
      "States are queued, starting, running, succeeded, failed and cancelled. A job\n"
-     "without a name is shown by its model in parentheses. With --json each line is one\n"
-     "job.\n",
+     "without a name is shown by its model in parentheses. With --json each line is\n"
+     "one job.\n",
      command_ls},
     {"show", "JOB", 1, 1, 0, false, "print a job with every field of its description", "", command_show},
     {"watch", "JOB", 1, 1, 0, false, "follow a job to its end",

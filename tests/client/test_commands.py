@@ -1,0 +1,331 @@
+"""The client's commands that ask once: output, errors, exit codes."""
+import json
+import re
+import subprocess
+
+import pytest
+from conftest import CLIENT, JOB, PATH, environment, epoch, job
+from fake import Answer, problem
+
+HOSTILE = "\x1b]0;owned\x07\x1b[31mred\u009b2J\u202e\r\n"
+
+
+def clean(text):
+    """No character of the text can steer a terminal."""
+    return not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u206f]", text)
+
+
+# --- submit ---
+
+
+def test_submit_prints_the_id_and_where_to_look(fake, client, tmp_path):
+    fake.on("POST", "/v1/jobs", Answer(job(position=2), 202))
+    spec = tmp_path / "job.json"
+    spec.write_text('{"dataset": "fashion-mnist",\n "model": "resnet20"}')
+    result = client("submit", str(spec))
+    assert (result.returncode, result.stdout) == (0, JOB + "\n")
+    assert result.stderr == f"Queued, 2 jobs before it: {fake.url}/#/jobs/{JOB}\n"
+    ((_, path, headers, body),) = fake.asked
+    assert path == "/v1/jobs" and headers["Content-Type"] == "application/json"
+    assert body == spec.read_bytes()  # as it stands in the file
+    assert re.fullmatch("[!-~]{16,255}", headers["Idempotency-Key"])
+
+
+def test_submit_repeats_with_the_same_key_when_the_network_fails(fake, client):
+    fake.on("POST", "/v1/jobs", Answer(cut=True), Answer(cut=True), Answer(job(), 200, headers={"Idempotent-Replayed": "true"}))
+    result = client("submit", "-", stdin='{"dataset": "shapes"}')
+    assert (result.returncode, result.stdout) == (0, JOB + "\n")
+    assert result.stderr.count("trying again") == 2 and "queued by an earlier try" in result.stderr
+    requests = fake.requests("POST", "/v1/jobs")
+    assert len(requests) == 3
+    assert len({(r[2]["Idempotency-Key"], r[3]) for r in requests}) == 1
+    client("submit", "-", stdin="{}")
+    assert fake.asked[-1][2]["Idempotency-Key"] != requests[0][2]["Idempotency-Key"]  # another job, another key
+
+
+def test_submit_waits_as_long_as_a_busy_server_asks(fake, client):
+    fake.on("POST", "/v1/jobs", problem(503, "unavailable", Retry_After="1"), Answer(job(), 202))
+    result = client("submit", "-", stdin="{}")
+    assert result.returncode == 0 and "status 503" in result.stderr
+
+
+def test_submit_gives_up_in_the_end(fake, client):
+    fake.on("POST", "/v1/jobs", Answer(cut=True))
+    result = client("submit", "-", stdin="{}")
+    assert result.returncode == 6 and result.stdout == ""
+    assert len(fake.asked) == 5
+
+
+def test_submit_does_not_repeat_a_refusal(fake, client):
+    errors = [{"pointer": "/epochs", "detail": "must be 1 to 1000"}, {"pointer": "/modle", "detail": 'unknown; did you mean "model"?'}]
+    fake.on("POST", "/v1/jobs", problem(400, "invalid-field", "2 fields are wrong", errors, "Invalid field"))
+    result = client("submit", "-", stdin="{}")
+    assert result.returncode == 2 and len(fake.asked) == 1
+    assert result.stderr == (
+        "residuum: Invalid field (400): 2 fields are wrong\n"
+        "  /epochs: must be 1 to 1000\n"
+        '  /modle: unknown; did you mean "model"?\n'
+    )
+
+
+def test_submit_name_replaces_the_name(fake, client):
+    fake.on("POST", "/v1/jobs", Answer(job(), 202))
+    assert client("submit", "-", "--name", "größer", stdin='{"name": "x", "seed": 9007199254740991}').returncode == 0
+    assert json.loads(fake.asked[0][3]) == {"name": "größer", "seed": 9007199254740991}
+
+
+def test_submit_dry_run_shows_the_network(fake, client):
+    graph = {"title": "t", "parameters": 272474, "flops": 81600000,
+             "nodes": [{"name": "conv1", "op": "conv", "inputs": ["input"], "shape": [16, 32, 32], "parameters": 432, "flops": 884736,
+                        "activation_bytes": 65536, "attributes": {}}]}
+    fake.on("POST", "/v1/jobs", {"spec": {}, "graph": graph, "parameters": 272474, "flops": 81600000, "memory_bytes": 3 << 20,
+                                 "steps_per_epoch": 469})
+    result = client("submit", "--dry-run", "-", stdin="{}")
+    assert result.returncode == 0
+    assert fake.asked[0][1] == "/v1/jobs?dry_run=true" and "Idempotency-Key" not in fake.asked[0][2]
+    assert "conv1  conv  16x32x32         432  884.7 k" in result.stdout
+    assert "272,474 parameters, 81.6 M FLOPs an image, about 3.0 MiB of memory, 469 steps an epoch" in result.stdout
+    assert json.loads(client("submit", "--dry-run", "--json", "-", stdin="{}").stdout)["graph"] == graph
+
+
+@pytest.mark.parametrize("stdin, args, text", [
+    ("{", ("--name", "x"), "not valid JSON"),
+    ("[]", ("--name", "x"), "not a JSON object"),
+    (" " * (256 * 1024 + 1), (), "more than 262144 bytes"),
+    ("{}", ("--dry-run", "--watch"), "nothing to --watch"),
+], ids=["syntax", "array", "large", "watch"])
+def test_submit_explains_wrong_input(fake, client, stdin, args, text):
+    result = client("submit", "-", *args, stdin=stdin)
+    assert result.returncode == 2 and text in result.stderr and fake.asked == []
+
+
+def test_submit_of_a_missing_file_is_wrong_usage(fake, client, tmp_path):
+    result = client("submit", str(tmp_path / "none.json"))
+    assert result.returncode == 2 and "none.json: No such file" in result.stderr and fake.asked == []
+
+
+# --- refusals ---
+
+
+@pytest.mark.parametrize("status, name, code", [
+    (400, "invalid-request", 2), (403, "forbidden", 3), (401, "something-new", 3), (404, "not-found", 4), (409, "conflict", 5),
+    (422, "impossible-shape", 2), (422, "idempotency-mismatch", 5), (429, "too-many", 5), (500, "internal", 7), (507, "storage-full", 7),
+    (503, "unavailable", 7), (418, "none", 2), (302, "moved", 7),
+])
+def test_exit_codes_of_refusals(fake, client, status, name, code):
+    fake.on("GET", PATH, problem(status, name, "why it was", Location="/v1/devices"))
+    result = client("show", JOB)
+    assert (result.returncode, result.stdout) == (code, "")
+    assert f"({status}): why it was" in result.stderr
+    assert len(fake.asked) == 1  # no redirect is followed
+
+
+def test_a_server_error_names_its_request(fake, client):
+    fake.on("GET", PATH, problem(500, "internal", "oops"))
+    assert "request req-1" in client("show", JOB).stderr
+
+
+@pytest.mark.parametrize("body, kind", [("<html>Bad Request</html>", "text/html"), ("{", "application/problem+json"),
+                                        ("[1]", "application/problem+json"), ("", "application/problem+json")])
+def test_refusals_without_an_explanation(fake, client, body, kind):
+    fake.on("GET", PATH, Answer(body, 400, kind))
+    result = client("show", JOB)
+    assert result.returncode == 2 and "status 400 and no explanation" in result.stderr
+
+
+@pytest.mark.parametrize("body", ["", "<html>", "[]", "{", '{"a": ' * 100])
+def test_answers_that_are_no_object(fake, client, body):
+    fake.on("GET", PATH, Answer(body))
+    for options in ((), ("--json",)):
+        result = client("show", JOB, *options)
+        assert (result.returncode, result.stdout) == (7, "") and "is it a residuum server?" in result.stderr
+
+
+def test_nobody_answers(client):
+    result = client("ls", url="http://127.0.0.1:9")
+    assert result.returncode == 6 and "cannot reach http://127.0.0.1:9" in result.stderr and "RESIDUUM_SERVER" in result.stderr
+
+
+@pytest.mark.parametrize("url", ["ftp://h", "http://", "127.0.0.1:8080", "http://h/?x=1", "http://h/#x", "http://a:b@h", "file:///etc/passwd"])
+def test_addresses_that_cannot_be(client, url):
+    result = client("ls", url=url)
+    assert result.returncode == 2 and "http://127.0.0.1:8080" in result.stderr
+
+
+def test_server_option_wins_and_a_path_and_slashes_are_fine(fake, client):
+    fake.on("GET", "/behind/proxy/v1/presets", {"items": []})
+    assert client("presets", "--server", fake.url + "/behind/proxy//", url="http://127.0.0.1:9").returncode == 0
+
+
+def test_a_proxy_is_not_used_for_this_machine(fake, client):
+    fake.on("GET", "/v1/presets", {"items": []})
+    assert client("presets", http_proxy="http://127.0.0.1:9").returncode == 0
+
+
+@pytest.mark.parametrize("word", ["..", "../devices", "job_x/cancel", "job_x?y", "", "job_ä", "x" * 65])
+def test_what_is_no_job_id_is_never_sent(fake, client, word):
+    result = client("rm", word)
+    assert result.returncode == 2 and "is no job id" in result.stderr and fake.asked == []
+
+
+# --- lists ---
+
+
+def many(first, n):
+    return [job("succeeded", id=f"job_{i:022d}", name=f"job {i}", epochs_done=2) for i in range(first, first + n)]
+
+
+def test_ls_follows_pages(fake, client):
+    fake.on("GET", "/v1/jobs", {"items": many(0, 200), "next": "a+b/c=", "cursor": 1}, {"items": many(200, 40), "next": "d", "cursor": 1})
+    result = client("ls", "--limit", "240", "--state", "succeeded,failed")
+    assert result.returncode == 0
+    assert result.stdout.count("\n") == 241
+    assert [a[1] for a in fake.asked] == ["/v1/jobs?limit=200&state=succeeded%2Cfailed",
+                                          "/v1/jobs?limit=40&state=succeeded%2Cfailed&before=a%2Bb%2Fc%3D"]
+    assert "more jobs" in result.stderr
+    assert "more jobs" not in client("ls", "--quiet").stderr
+
+
+def test_ls_columns(fake, client):
+    fake.on("GET", "/v1/jobs", {"items": [job("running", epochs_done=1), job(name="")], "next": None, "cursor": 1})
+    assert client("ls").stdout == (
+        "JOB                         STATE    EPOCHS  CREATED               NAME\n"
+        f"{JOB}  running     1/2  2026-11-24 06:50:28Z  first\n"
+        f"{JOB}  queued      0/2  2026-11-24 06:50:28Z  (resnet20)\n"
+    )
+    lines = client("ls", "--json").stdout.splitlines()
+    assert [json.loads(line)["state"] for line in lines] == ["running", "queued"]
+
+
+def test_ls_ends_when_the_server_runs_in_circles(fake, client):
+    fake.on("GET", "/v1/jobs", {"items": [], "next": "same", "cursor": 1})
+    assert client("ls").returncode == 0 and len(fake.asked) == 1
+
+
+@pytest.mark.parametrize("limit", ["0", "-1", "x", "3x", "", "99999999999999999999"])
+def test_ls_limit_must_be_a_number(fake, client, limit):
+    result = client("ls", "--limit", limit)
+    assert result.returncode == 2 and "whole number" in result.stderr and fake.asked == []
+
+
+def test_hostile_text_cannot_steer_the_terminal(fake, client):
+    bad = job("failed", name=HOSTILE, device=HOSTILE, reason={"code": "backend", "text": HOSTILE}, owner=HOSTILE)
+    bad["spec"] = {"name": HOSTILE, HOSTILE: {HOSTILE: HOSTILE}}
+    fake.on("GET", PATH, bad)
+    fake.on("GET", "/v1/jobs", {"items": [bad], "next": None})
+    fake.on("GET", PATH + "/log", Answer(("line\n\tnext " + HOSTILE).encode() + b"\xff", kind="text/plain; charset=utf-8"))
+    fake.on("GET", "/v1/presets", problem(400, "x", HOSTILE, [{"pointer": HOSTILE, "detail": HOSTILE}], HOSTILE))
+    fake.on("GET", "/v1/devices", {"items": [{"id": HOSTILE, "name": HOSTILE, "unusable": [{"name": HOSTILE, "reason": HOSTILE}],
+                                              "backends": [{"name": HOSTILE, "version": HOSTILE, "precisions": [HOSTILE]}]}],
+                                   "state": "failed", "reason": HOSTILE})
+    fake.on("GET", "/v1/version", {"version": HOSTILE, "sqlite": HOSTILE, "microhttpd": HOSTILE, "api": 1})
+    fake.on("POST", "/v1/jobs", Answer(job(id=HOSTILE), 202))
+    for args in (["show", JOB], ["ls"], ["log", JOB], ["presets"], ["devices"], ["version"], ["submit", "-"], ["show", HOSTILE],
+                 ["watch", JOB], ["show", JOB, "--json"], ["ls", "--json"], ["devices", "--json"]):
+        result = client(*args, stdin="{}")
+        text = result.stdout + result.stderr
+        assert clean(text), args
+        assert len(text) > 10
+    assert client("log", JOB).stdout.startswith("line\n\tnext \\x1b]0;owned\\x07\\x1b[31mred\\x9b2J\\u202e\\x0d\n")
+    assert json.loads(client("show", JOB, "--json").stdout) == bad
+
+
+# --- the other commands ---
+
+
+def test_show_prints_every_field(fake, client):
+    worker = {"backend": "onednn", "backend_version": "2.6.3", "device": "AMD EPYC", "precision": "f32", "threads": 2, "parameters": 272474,
+              "memory_bytes": 3 << 20, "resumed": None}
+    fake.on("GET", PATH, job("running", worker=worker, device="cpu", started="2026-11-24T06:50:29.000000Z"))
+    rows = dict(re.split("  +", line, maxsplit=1) for line in client("show", JOB).stdout.splitlines() if "  " in line)
+    assert rows["Job"] == JOB and rows["State"] == "running" and rows["Epochs"] == "0 of 2"
+    assert rows["Started"] == "2026-11-24 06:50:29Z" and rows["Ended"] == "-"
+    assert rows["Backend"] == "onednn 2.6.3, f32, 2 threads" and rows["Parameters"] == "272,474"
+    assert rows["model.preset"] == "resnet20" and rows["optimizer.momentum"] == "0.9" and rows["seed"] == "1"
+
+
+@pytest.mark.parametrize("command, method, path, status, text", [
+    ("cancel", "POST", "/cancel", 200, "will stop in a moment"), ("retry", "POST", "/retry", 202, "queued again, with 0 of 2 epochs"),
+    ("rm", "DELETE", "", 204, "is deleted"),
+])
+def test_changes(fake, client, command, method, path, status, text):
+    fake.on(method, PATH + path, Answer(b"" if status == 204 else job("running"), status))
+    result = client(command, JOB)
+    assert result.returncode == 0 and text in result.stderr and result.stdout == ""
+    assert client(command, JOB, "--quiet").stderr == ""
+    fake.on(method, PATH + path, problem(409, "conflict", "it has ended"))
+    assert client(command, JOB).returncode == 5
+
+
+def test_log_as_json(fake, client):
+    fake.on("GET", PATH + "/log", Answer('a "quoted"\nline', kind="text/plain; charset=utf-8"))
+    assert json.loads(client("log", JOB, "--json").stdout) == {"log": 'a "quoted"\nline'}
+
+
+def test_epochs_follow_pages(fake, client):
+    fake.on("GET", PATH, job("running"))
+    fake.on("GET", PATH + "/epochs", {"items": [epoch(1)], "next": 1}, {"items": [epoch(2)], "next": None}, {"items": [epoch(1)], "next": 1},
+            {"items": [epoch(2)], "next": None})
+    lines = client("epochs", JOB).stdout.splitlines()
+    assert lines[0].split() == ["epoch", "train", "loss", "accuracy", "test", "loss", "accuracy", "lr", "time"]
+    assert [line.split()[0] for line in lines[1:]] == ["1/2", "2/2"] and "-    90.00 %" in lines[1]
+    assert fake.asked[-1][1] == PATH + "/epochs?after=1"
+    assert [json.loads(line) for line in client("epochs", JOB, "--json").stdout.splitlines()] == [epoch(1), epoch(2)]
+
+
+def test_graph_as_table_and_as_dot(fake, client):
+    node = {"name": "conv1", "op": "conv", "inputs": [], "shape": [16, 32, 32], "parameters": 432, "flops": 884736, "attributes": {}}
+    fake.on("GET", PATH + "/graph", {"title": "t", "nodes": [node], "parameters": 432, "flops": 884736})
+    assert client("graph", JOB).stdout.splitlines()[-1].split() == ["total", "432", "884.7", "k"]
+    fake.on("GET", PATH + "/graph", Answer("digraph {\n\ta -> b\n}\n", kind="text/vnd.graphviz; charset=utf-8"))
+    assert client("graph", JOB, "--dot").stdout == "digraph {\n\ta -> b\n}\n"
+    assert fake.asked[-1][1] == PATH + "/graph?format=dot"
+
+
+def test_catalogue(fake, client):
+    device = {"id": "cpu", "name": "AMD EPYC", "threads": 2, "memory_bytes": 8 << 30, "state": "ready", "job": None,
+              "backends": [{"name": "onednn", "version": "2.6.3", "precisions": ["f32", "bf16"]}],
+              "unusable": [{"name": "cudnn", "reason": "no driver"}]}
+    fake.on("GET", "/v1/devices", {"items": [device], "state": "ready", "reason": None})
+    fake.on("GET", "/v1/presets", {"items": [{"name": "resnet20", "title": "ResNet-20", "paper": "He et al. 2015", "residual": True}]})
+    fake.on("GET", "/v1/version", {"version": "0.1.0", "api": 1, "sqlite": "3.40.1", "microhttpd": "0.9.75"})
+    devices, datasets, presets, version = client("devices"), client("datasets"), client("presets"), client("version")
+    assert "cpu     ready        2  8.0 GiB  AMD EPYC  onednn 2.6.3 (f32 bf16)" in devices.stdout
+    assert devices.stderr == "cpu cannot use cudnn: no driver\n"
+    assert "fashion-mnist  yes    1x28x28       10  60,000  10,000  Fashion-MNIST" in datasets.stdout
+    assert "resnet20  yes       ResNet-20  He et al. 2015" in presets.stdout
+    assert "server  0.1.0 (API 1, SQLite 3.40.1, libmicrohttpd 0.9.75)" in version.stdout and version.stdout.startswith("client  0.1.0")
+    assert json.loads(client("devices", "--json").stdout)["items"] == [device]
+
+
+def test_help_and_version_need_no_server(client):
+    for args in (["help"], ["--help"], ["help", "watch"], ["watch", "--help"], ["--version"]):
+        result = client(*args, url="nonsense")
+        assert result.returncode == 0 and result.stderr == "" and result.stdout
+    assert client("help", "wach").returncode == 2
+    assert client().returncode == 2
+
+
+# --- the output ---
+
+
+def test_a_reader_that_goes_away_is_no_error(fake):
+    fake.on("GET", "/v1/jobs", {"items": many(0, 200), "next": "x", "cursor": 1})
+    command = f"'{CLIENT}' ls --limit 1000; echo $? >&2"
+    result = subprocess.run(["bash", "-c", f"({command}) | head -n 1"], env=environment(RESIDUUM_SERVER=fake.url), capture_output=True,
+                            text=True, timeout=60, check=False)
+    assert result.stdout.startswith("JOB") and result.stderr == "141\n"  # 128 + SIGPIPE, and not a word
+
+
+def test_json_to_a_reader_that_goes_away_ends_early(fake):
+    fake.on("GET", "/v1/jobs", {"items": many(0, 200), "next": "x", "cursor": 1})
+    command = f"'{CLIENT}' ls --json --limit 1000000; echo $? >&2"
+    result = subprocess.run(["bash", "-c", f"({command}) | head -n 1"], env=environment(RESIDUUM_SERVER=fake.url), capture_output=True,
+                            text=True, timeout=60, check=False)
+    assert result.stderr == "141\n" and len(fake.asked) < 100
+
+
+def test_a_full_disk_is_an_error(fake, client):
+    with open("/dev/full", "w", encoding="utf-8") as full:
+        result = subprocess.run([CLIENT, "help"], stdout=full, stderr=subprocess.PIPE, env=environment(), text=True, timeout=60, check=False)
+    assert result.returncode == 7 and "No space left on device" in result.stderr
