@@ -39,9 +39,9 @@ export function chart(onFailed) {
   let waiting = null;
   let closed = false;
 
-  function draw({ option, attributes }) {
+  function draw({ option, points }) {
     canvas.setOption(option, { replaceMerge: ['series'] });
-    setAttributes(node, attributes);
+    setAttributes(node, points);
   }
 
   async function open() {
@@ -59,10 +59,11 @@ export function chart(onFailed) {
 
   return {
     node,
-    // attributes: aria-label and data-* that describe what is drawn; set when it is.
-    set(option, attributes) {
+    // label says in words what the chart shows; points are data-* attributes that are set when it is drawn.
+    set(option, label, points) {
       const first = waiting === null;
-      waiting = { option, attributes };
+      waiting = { option, points };
+      setAttributes(node, { 'aria-label': label });
       if (canvas) draw(waiting);
       else if (first) open();
     },

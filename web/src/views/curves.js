@@ -39,13 +39,11 @@ export function curvesView(ctx) {
   const node = h('section', { class: 'card', 'aria-labelledby': 'curves-title' },
     h('div', { class: 'head' }, h('h2', { id: 'curves-title' }, t('curves.title')), lines.node, scale.node), failed, empty, body);
 
-  function describe(row, epochs, option) {
+  function describe(row, epochs) {
     const value = row.kind === 'loss' ? fmt.loss : fmt.percent;
     const last = epochs[epochs.length - 1];
-    const label = last
-      ? t('curves.describe', { title: row.title, n: fmt.whole(epochs.length), train: value(last.train[row.kind]), test: value(last.test[row.kind]) })
-      : t('curves.describe.none', { title: row.title });
-    return { 'aria-label': label, 'data-kind': row.kind, 'data-train-points': pointCount(option, 'train'), 'data-test-points': pointCount(option, 'test'), 'data-live-points': pointCount(option, 'now') };
+    if (!last) return t('curves.describe.none', { title: row.title });
+    return t('curves.describe', { title: row.title, n: fmt.whole(epochs.length), train: value(last.train[row.kind]), test: value(last.test[row.kind]) });
   }
 
   const draw = whenChanged((epochs, live, planned, loss, look) => {
@@ -59,7 +57,8 @@ export function curvesView(ctx) {
         format: row.kind === 'loss' ? fmt.loss : fmt.percent,
         formatAxis: axisLabel(row.kind, fmt),
       });
-      row.chart.set(option, describe(row, epochs, option));
+      const points = Object.fromEntries(['train', 'test', 'now'].map((id) => [`data-${id}-points`, pointCount(option, id)]));
+      row.chart.set(option, describe(row, epochs), { 'data-kind': row.kind, ...points });
     }
   });
 

@@ -42,7 +42,7 @@ export function epochsView(ctx) {
   const body = h('tbody', {});
   const head = h('thead', {}, h('tr', {}, h('th', { scope: 'col' }, t('epochs.epoch')), cols.map((column) => h('th', { scope: 'col', class: column.set ? `set-${column.set}` : '' }, column.name))));
   const table = h('table', { class: 'epochs' }, h('caption', {}, t('epochs.caption')), head, body);
-  const scroll = h('div', { class: 'scroll', tabindex: '0', role: 'region', 'aria-label': t('epochs.title') }, table);
+  const scroll = h('div', { class: 'scroll', tabindex: '0', role: 'group', 'aria-label': t('epochs.title') }, table);
   const empty = h('p', { class: 'hint' }, t('epochs.empty'));
   const node = h('section', { class: 'card', 'aria-labelledby': 'epochs-title' }, h('h2', { id: 'epochs-title' }, t('epochs.title')), empty, scroll);
 

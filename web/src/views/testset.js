@@ -4,6 +4,7 @@ import { confusionView, mostConfused, softmaxView } from '../metrics.js';
 
 const WORST = 4; // the exercise asks for the four most confused objects
 const IMAGES_SHOWN = 6;
+const STRONG = 0.74; // above it the text changes its colour: on both sides its contrast is at least 4.5
 const NO_NAMES = []; // one array, so that "no names" stays the same value
 
 function epochPicker({ t, fmt, actions }) {
@@ -34,7 +35,7 @@ function confusionCell(cell, row, names, { t, fmt }) {
   const title = t(cell.correct ? 'confusion.cell.right' : 'confusion.cell', values);
   const strength = tint(cell);
   const kind = cell.count === 0 ? 'zero' : cell.correct ? 'right' : 'wrong';
-  const node = h('td', { class: `${kind}${strength > 0.72 ? ' strong' : ''}`, title }, cell.count === 0 ? '·' : fmt.whole(cell.count));
+  const node = h('td', { class: `${kind}${strength > STRONG ? ' strong' : ''}`, title }, cell.count === 0 ? '·' : fmt.whole(cell.count));
   node.style.setProperty('--tint', String(Math.round(100 * strength) / 100));
   if (cell.count === 0) node.setAttribute('aria-label', '0');
   return node;
@@ -94,7 +95,7 @@ export function testsetView(ctx) {
   const { t, actions } = ctx;
   const picker = epochPicker(ctx);
   const message = h('p', { class: 'hint', role: 'status' });
-  const matrix = h('div', { class: 'scroll', tabindex: '0', role: 'region', 'aria-label': t('confusion.title') });
+  const matrix = h('div', { class: 'scroll', tabindex: '0', role: 'group', 'aria-label': t('confusion.title') });
   const worst = h('div', {});
   const chips = h('div', {});
   const images = h('div', { class: 'images' });

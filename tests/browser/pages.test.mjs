@@ -1,0 +1,183 @@
+// The page against the fixture: states that a real daemon does not give on demand, languages, sizes, accessibility.
+import assert from 'node:assert/strict';
+import { after, before, test } from 'node:test';
+import { accessibility, chartPoints, launch, live, openPage, paintedPixels } from './browser.mjs';
+import { Fixture } from './fixture.mjs';
+
+let browser;
+before(async () => { browser = await launch(); });
+after(() => browser.close());
+
+// Runs body with a page on a fresh fixture; by default nothing may go wrong in the page.
+async function withPage({ hash = '', fixture = new Fixture(), trouble = false, ...options }, body) {
+  await fixture.listen();
+  const page = await openPage(browser, options);
+  try {
+    await page.goto(`${fixture.address}/${typeof hash === 'function' ? hash(fixture) : hash}`);
+    await body(page, fixture);
+    if (!trouble) assert.deepEqual(page.trouble, []);
+  } finally {
+    await page.context().close();
+    await fixture.close();
+  }
+}
+const liveJob = (fixture) => `#/jobs/${fixture.live.id}`;
+
+test('without jobs the list says how to submit one', () => withPage({ fixture: new Fixture({ empty: true }) }, async (page, fixture) => {
+  await page.getByRole('heading', { name: 'No jobs yet' }).waitFor();
+  assert.match(await page.locator('.command').textContent(), new RegExp(`${fixture.address}/v1/jobs`));
+}));
+
+test('a server that cannot answer is said, and trying again works', () => withPage({ fixture: new Fixture({ broken: true }), trouble: true }, async (page, fixture) => {
+  await page.getByText('the database could not be read').waitFor();
+  fixture.broken = false;
+  await page.getByRole('button', { name: 'Try again' }).click();
+  await page.locator('.job').first().waitFor();
+  await live(page);
+}));
+
+test('the list shows every job with state, progress and accuracy, and moves', () => withPage({}, async (page, fixture) => {
+  await live(page);
+  assert.equal(await page.locator('.job').count(), 6);
+  const row = page.locator(`[data-job="${fixture.live.id}"]`);
+  await row.getByText('79.92%').waitFor();
+  const width = () => row.locator('progress').evaluate((bar) => bar.value);
+  const first = await width();
+  fixture.progress(fixture.live, 300);
+  await page.waitForFunction(([id, old]) => document.querySelector(`[data-job="${id}"] progress`).value > old, [fixture.live.id, first]);
+  fixture.change(fixture.live, { state: 'succeeded', epochs_done: 8, ended: new Date().toISOString() });
+  await row.getByText('Succeeded').waitFor();
+}));
+
+test('hostile text in a name stays text', () => withPage({}, async (page) => {
+  await page.getByText('<b>plain</b> against residual').waitFor();
+  assert.equal(await page.locator('.job b').count(), 0);
+}));
+
+test('the filter is in the address, and a new job appears only where it belongs', () => withPage({ hash: '#/jobs?state=failed' }, async (page, fixture) => {
+  await live(page);
+  assert.equal(await page.locator('.job').count(), 1);
+  const job = fixture.addJob({ ...fixture.jobs[1], name: 'Another failure', created: new Date().toISOString(), id: 'job_new' });
+  fixture.send('job', { ...job });
+  await page.getByText('Another failure').waitFor();
+  await page.getByRole('radio', { name: 'Active' }).check();
+  await page.locator('.job[data-state="queued"]').first().waitFor();
+  assert.match(page.url(), /state=active/);
+  assert.equal(await page.locator('.job').count(), 3);
+}));
+
+test('a job page: curves grow with epochs and draw in the colours of train and test', () => withPage({ hash: liveJob }, async (page, fixture) => {
+  await live(page);
+  await page.waitForSelector('.chart[data-train-points="2"]');
+  fixture.finishEpoch(fixture.live);
+  await page.waitForSelector('.chart[data-kind="loss"][data-train-points="3"]');
+  assert.equal(await chartPoints(page, 'accuracy', 'test'), 3);
+  assert.ok(await paintedPixels(page, 'loss', 'train') > 100);
+  assert.ok(await paintedPixels(page, 'accuracy', 'test') > 100);
+  fixture.progress(fixture.live, 100);
+  fixture.progress(fixture.live, 200);
+  await page.waitForSelector('.chart[data-kind="loss"][data-now-points="3"]');
+  assert.match(await page.locator('.chart[data-kind="loss"]').getAttribute('aria-label'), /Loss over 3 epochs/);
+  await page.getByText('Training, step 200 of 469').waitFor();
+}));
+
+test('confusion matrix and softmax follow the latest epoch, or show the chosen one', () => withPage({ hash: liveJob }, async (page, fixture) => {
+  await live(page);
+  await page.waitForSelector('.testset[data-epoch="2"]');
+  const cells = await page.locator('.confusion tbody td:not(.recall)').allTextContents();
+  assert.equal(cells.reduce((sum, text) => sum + (Number(text.replace(',', '')) || 0), 0), 10000);
+  assert.deepEqual(await page.locator('.softmax').evaluateAll((tables) => tables.map((table) => table.dataset.image)), ['1', '2', '3', '4', '5', '6']);
+  fixture.finishEpoch(fixture.live);
+  await page.waitForSelector('.testset[data-epoch="3"]');
+  await page.locator('.epochs tbody a').first().click();
+  await page.waitForSelector('.testset[data-epoch="1"]');
+  assert.match(page.url(), /epoch=1/);
+  await page.getByRole('button', { name: /Images from 20/ }).click();
+  await page.waitForSelector('.softmax[data-image="25"]');
+  assert.match(page.url(), /epoch=1&image=20/);
+  fixture.finishEpoch(fixture.live);
+  await page.locator('.epochs tbody tr').nth(3).waitFor();
+  assert.equal(await page.locator('.testset').getAttribute('data-epoch'), '1');
+  await page.getByRole('button', { name: 'Follow the latest' }).click();
+  await page.waitForSelector('.testset[data-epoch="4"]');
+}));
+
+test('a link to an epoch and a language opens just that', () => withPage({ hash: (f) => `#/jobs/${f.jobs[0].id}?epoch=3&lang=de&loss=log` }, async (page) => {
+  await page.getByRole('heading', { name: 'Konfusionsmatrix' }).waitFor();
+  assert.equal(await page.locator('.testset').getAttribute('data-epoch'), '3');
+  assert.equal(await page.locator('html').getAttribute('lang'), 'de');
+  assert.ok(await page.getByLabel('Log', { exact: true }).isChecked());
+}));
+
+test('the language is the browser\'s, and can be switched', () => withPage({ locale: 'de-DE' }, async (page) => {
+  await page.getByRole('heading', { name: 'Aufträge' }).waitFor();
+  await page.getByLabel('Sprache').selectOption('en');
+  await page.getByRole('heading', { name: 'Jobs', level: 1 }).waitFor();
+  assert.match(page.url(), /lang=en/);
+}));
+
+test('why a job failed is said first, and its log is open', () => withPage({ hash: (f) => `#/jobs/${f.jobs[1].id}` }, async (page) => {
+  await page.getByRole('heading', { name: 'Why it failed' }).waitFor();
+  await page.getByText('became NaN in epoch 3').waitFor();
+  await page.getByText('opened fashion-mnist').waitFor();
+}));
+
+test('cancel asks first; delete leads back to the list', () => withPage({ hash: liveJob }, async (page, fixture) => {
+  await live(page);
+  await page.getByRole('button', { name: 'Cancel' }).click();
+  await page.getByRole('button', { name: 'Leave it as it is' }).click();
+  await page.waitForSelector('dialog', { state: 'detached' });
+  assert.equal(fixture.live.state, 'running');
+  await page.getByRole('button', { name: 'Cancel' }).click();
+  await page.locator('dialog').getByRole('button', { name: 'Cancel' }).click();
+  await page.waitForSelector('.view-job[data-state="cancelled"]');
+  await page.getByRole('button', { name: 'Delete' }).click();
+  await page.locator('dialog').getByRole('button', { name: 'Delete' }).click();
+  await page.waitForSelector('.view-jobs');
+  assert.equal(await page.locator(`[data-job="${fixture.live.id}"]`).count(), 0);
+}));
+
+test('a new job: checked, refused with the field\'s name, sent', () => withPage({ hash: '#/submit', trouble: true }, async (page) => {
+  await live(page);
+  await page.getByRole('button', { name: 'Check' }).click();
+  await page.getByText('Valid. 269,434 parameters').waitFor();
+  await page.getByLabel('Job, as JSON').fill('{"dataset": "fashion-mnist", "model": "resnet20", "epochs": 0}');
+  await page.getByRole('button', { name: 'Submit' }).click();
+  await page.locator('.problem code', { hasText: '/epochs' }).waitFor();
+  await page.getByLabel('Job, as JSON').fill('{"dataset": "fashion-mnist", "model": "resnet20", "name": "from the page"}');
+  await page.getByRole('button', { name: 'Submit' }).click();
+  await page.getByRole('heading', { name: 'from the page' }).waitFor();
+}));
+
+test('a lost connection is said at once and forgotten when it is back', () => withPage({ hash: liveJob, trouble: true }, async (page, fixture) => {
+  await live(page);
+  const { port } = fixture;
+  await fixture.close();
+  await page.getByText('Connection lost').waitFor();
+  fixture.progress(fixture.live, 400);
+  await fixture.listen(port);
+  await page.waitForSelector('.banner', { state: 'detached' });
+  await page.getByText('Training, step 400 of 469').waitFor();
+}));
+
+test('a job that is not there, and an address that is none', () => withPage({ hash: '#/jobs/job_gone', trouble: true }, async (page, fixture) => {
+  await page.getByRole('heading', { name: 'There is no such job' }).waitFor();
+  await page.goto(`${fixture.address}/#/nonsense`);
+  await page.getByRole('heading', { name: 'There is no such page' }).waitFor();
+}));
+
+const VIEWS = { list: () => '', job: liveJob, failed: (f) => `#/jobs/${f.jobs[1].id}`, submit: () => '#/submit' };
+for (const [name, hash] of Object.entries(VIEWS)) {
+  for (const colorScheme of ['light', 'dark']) {
+    test(`axe finds nothing: ${name}, ${colorScheme}`, () => withPage({ hash, colorScheme }, async (page) => {
+      await live(page);
+      if (name === 'job' || name === 'failed') await page.waitForSelector('.softmax');
+      assert.deepEqual(await accessibility(page), []);
+    }));
+  }
+  test(`fits a narrow screen: ${name}`, () => withPage({ hash, viewport: { width: 360, height: 740 }, locale: 'de-DE' }, async (page) => {
+    await live(page);
+    if (name === 'job' || name === 'failed') await page.waitForSelector('.chart canvas');
+    assert.equal(await page.evaluate(() => document.documentElement.scrollWidth), 360);
+  }));
+}
