@@ -67,7 +67,7 @@ $(COMMON): $(call objects,common)
 	rm -f $@
 	ar rcs $@ $^
 
-$(B)/residuumd: $(O)/server/main.o $(STORE) $(SCHED) $(API) $(GRAPH) $(COMMON)
+$(B)/residuumd: $(call objects,server) $(STORE) $(SCHED) $(API) $(GRAPH) $(COMMON)
 	$(CC) $(ALL_LDFLAGS) -o $@ $^ -lmicrohttpd -lsqlite3 -ljansson -lnettle -lm
 
 $(B)/residuum-worker: $(TRAIN) $(GRAPH) $(COMMON)
@@ -133,6 +133,9 @@ $(TESTS): $(B)/%: $(O)/%.o $$(UNIT_$$(call test_name,$$@))
 	@mkdir -p $(@D)
 	$(CC) $(ALL_LDFLAGS) $(UNIT_LDFLAGS_$(call test_name,$@)) -o $@ $^ $(UNIT_LIBS_$(call test_name,$@)) $(TEST_LIBS)
 
+$(B)/bench_train: $(O)/tests/bench/bench_train.o $(GRAPH) $(COMMON)
+	$(CC) $(ALL_LDFLAGS) -o $@ $^ -ljansson -ldl -lm
+
 tests: $(TESTS)
 
 deps: ## install what building and the demo need (apt, on Debian and Ubuntu)
@@ -163,7 +166,7 @@ asan: deps-check ## the C tests and the tests of the programs, built with ASan a
 		tests/run unit ops golden worker api client daemon chaos
 
 bench: deps-bench ## training speed against PyTorch, to build/bench.json
-	$(AGAIN) all
+	$(AGAIN) all $(B)/bench_train
 	$(PYTHON) tests/bench/bench.py
 
 install: all ## copy to DESTDIR/PREFIX (default /usr/local): bin, lib/residuum, share/residuum/web

@@ -1,0 +1,150 @@
+/* Measures a compute module through its door: training or evaluation steps on synthetic images.
+ *
+ *     bench_train MODULE PRESET train|eval f32|bf16 BATCH THREADS CHANNELSxHEIGHTxWIDTH SECONDS
+ *
+ * Warms up, then runs steps for SECONDS and prints {"images_per_second", "steps", "step_ms", "memory_mb"}: the median step
+ * counts, since other programs disturb single ones. */
+#include <dlfcn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "common/rng.h"
+#include "server/backend/backend.h"
+
+enum { CLASSES = 10, STEPS_MAX = 100000, WARM_STEPS = 3 };
+
+struct bench {
+    const struct residuum_backend *module;
+    struct backend *backend;
+    struct backend_plan *plan;
+    struct graph *graph;
+    struct backend_batch batch;
+    bool training;
+};
+
+static double now_ms(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec * 1e3 + (double)t.tv_nsec / 1e6;
+}
+
+static int by_value(const void *a, const void *b) {
+    double x = *(const double *)a, y = *(const double *)b;
+    return x < y ? -1 : x > y;
+}
+
+static int load_module(struct bench *bench, const char *path, struct err *err) {
+    void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+    if (!library)
+        return err_set(err, ERR_BACKEND, "could not open the module %s: %s", path, dlerror());
+    bench->module = dlsym(library, "residuum_backend");
+    if (!bench->module || bench->module->abi != BACKEND_ABI)
+        return err_set(err, ERR_BACKEND, "%s is not a module of this version; build it again", path);
+    return 0;
+}
+
+static int fill_parameters(struct bench *bench, struct err *err) {
+    for (int i = 0; i < bench->graph->params_n; i++) {
+        float *values = malloc(bench->graph->params[i].count * sizeof *values);
+        if (!values)
+            return err_set(err, ERR_MEMORY, "out of memory while filling parameters");
+        graph_init(bench->graph, i, 1, values);
+        int rc = bench->module->set_tensor(bench->plan, TENSOR_VALUE, i, values, err);
+        free(values);
+        if (rc != 0)
+            return -1;
+    }
+    return 0;
+}
+
+static int make_batch(struct bench *bench, int n, struct graph_shape shape, struct err *err) {
+    size_t count = (size_t)n * (size_t)shape.c * (size_t)shape.h * (size_t)shape.w;
+    float *images = malloc(count * sizeof *images);
+    int32_t *labels = malloc((size_t)n * sizeof *labels);
+    uint32_t *samples = malloc((size_t)n * sizeof *samples);
+    bench->batch = (struct backend_batch){.n = n, .images = images, .labels = labels, .samples = samples, .seed = 1};
+    if (!images || !labels || !samples)
+        return err_set(err, ERR_MEMORY, "out of memory for a batch of %d images", n);
+    for (size_t i = 0; i < count; i++) {
+        uint32_t words[4];
+        rng_block(1, RNG_SHAPES, 0, 0, (uint32_t)i, words);
+        images[i] = rng_normal(words[0], words[1]);
+    }
+    for (int i = 0; i < n; i++) {
+        labels[i] = i % CLASSES;
+        samples[i] = (uint32_t)i;
+    }
+    return 0;
+}
+
+static int step(struct bench *bench, struct err *err) {
+    const struct backend_sgd sgd = {.lr = 0.01f, .momentum = 0.9f, .weight_decay = 1e-4f};
+    struct backend_result result;
+    if (bench->training)
+        return bench->module->train_step(bench->plan, &bench->batch, &sgd, &result, err);
+    return bench->module->eval_step(bench->plan, &bench->batch, NULL, &result, err);
+}
+
+static int measure(struct bench *bench, double seconds, struct err *err) {
+    static double times[STEPS_MAX];
+    size_t n = 0;
+    for (int i = 0; i < WARM_STEPS; i++)
+        if (step(bench, err) != 0)
+            return -1;
+    double end = now_ms() + seconds * 1e3, before = now_ms();
+    while ((n < 3 || before < end) && n < STEPS_MAX) {
+        if (step(bench, err) != 0)
+            return -1;
+        double after = now_ms();
+        times[n++] = after - before;
+        before = after;
+    }
+    qsort(times, n, sizeof *times, by_value);
+    double median = times[n / 2];
+    printf("{\"images_per_second\": %.1f, \"steps\": %zu, \"step_ms\": %.3f, \"memory_mb\": %.1f}\n",
+           (double)bench->batch.n * 1e3 / median, n, median, (double)bench->module->memory(bench->plan) / 1e6);
+    return 0;
+}
+
+static int run(struct bench *bench, char **argv, struct err *err) {
+    struct spec_model model = {.width = 1.0, .norm = NORM_BATCH, .activation = ACTIVATION_RELU};
+    struct backend_options options = {.threads = atoi(argv[6]), .device_id = "cpu"};
+    struct backend_plan_options plan_options = {.batch = atoi(argv[5])};
+    struct graph_shape shape;
+    snprintf(model.preset, sizeof model.preset, "%s", argv[2]);
+    bench->training = strcmp(argv[3], "train") == 0;
+    plan_options.inference = !bench->training;
+    plan_options.precision = strcmp(argv[4], "bf16") == 0 ? PRECISION_BF16 : PRECISION_F32;
+    if (sscanf(argv[7], "%dx%dx%d", &shape.c, &shape.h, &shape.w) != 3 || plan_options.batch < 1)
+        return err_set(err, ERR_FIELD, "'%s' is not a shape such as 3x32x32, or '%s' not a batch size", argv[7], argv[5]);
+    if (load_module(bench, argv[1], err) != 0 || graph_build(&model, shape, CLASSES, &bench->graph, err) != 0 ||
+        bench->module->open(&options, &bench->backend, err) != 0 ||
+        bench->module->compile(bench->backend, bench->graph, &plan_options, &bench->plan, err) != 0)
+        return -1;
+    if (fill_parameters(bench, err) != 0 || make_batch(bench, plan_options.batch, shape, err) != 0)
+        return -1;
+    return measure(bench, atof(argv[8]), err);
+}
+
+int main(int argc, char **argv) {
+    struct bench bench = {0};
+    struct err err = {0};
+    if (argc != 9) {
+        fprintf(stderr, "usage: bench_train MODULE PRESET train|eval f32|bf16 BATCH THREADS CHANNELSxHEIGHTxWIDTH SECONDS\n");
+        return 2;
+    }
+    int rc = run(&bench, argv, &err);
+    if (rc != 0)
+        fprintf(stderr, "bench_train: %s\n", err.text);
+    if (bench.module) {
+        bench.module->plan_free(bench.plan);
+        bench.module->close(bench.backend);
+    }
+    graph_free(bench.graph);
+    free((void *)bench.batch.images);
+    free((void *)bench.batch.labels);
+    free((void *)bench.batch.samples);
+    return rc != 0;
+}
