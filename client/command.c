@@ -40,11 +40,11 @@ const struct command commands[] = {
     {"watch", "JOB", 1, 1, 0, false, "follow a job to its end",
      "Prints a line per epoch with loss and accuracy on training and test images, a\n"
      "progress bar on a terminal or a progress line about every 2 s elsewhere, and at\n"
-     "the end the test accuracy, the confusion matrix and the address of the job's page.\n"
+     "the end the test accuracy, the confusion matrix and the job's page's address.\n"
      "Lost connections are taken up again without losing or repeating anything. Ctrl-C\n"
      "leaves the job running. With --json each event is a line\n"
      "  {\"event\": \"job|progress|epoch\", \"id\": N, \"data\": {...}}\n"
-     "with the epochs that were finished before (\"id\": null) and the job as it is first.\n"
+     "with the epochs finished before (\"id\": null) and the job as it is first.\n"
      "The exit code is 0 when the job succeeded and 1 when it failed or was cancelled.\n",
      command_watch},
     {"cancel", "JOB", 1, 1, 0, false, "cancel a job",

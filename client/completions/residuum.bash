@@ -1,0 +1,49 @@
+# Completion of residuum for bash: commands, options, states, files, and the ids of jobs as the server lists them.
+
+_residuum_jobs() {
+    residuum ls --limit 200 --quiet ${server:+--server "$server"} 2>/dev/null | awk 'NR > 1 {print $1}'
+}
+
+_residuum() {
+    local cur=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]} command='' server='' i
+    local commands='submit ls show watch cancel retry rm log graph epochs devices datasets presets version help'
+    local options='--server --json --quiet --help --version'
+    for ((i = 1; i < COMP_CWORD; i++)); do
+        case ${COMP_WORDS[i]} in
+        --server | -s) server=${COMP_WORDS[++i]} ;;
+        --name | --state | --limit) ((i++)) ;;
+        -*) ;;
+        *) command=${command:-${COMP_WORDS[i]}} ;;
+        esac
+    done
+    COMPREPLY=()
+    case $previous in
+    --state)
+        mapfile -t COMPREPLY < <(compgen -W 'queued starting running succeeded failed cancelled' -- "$cur")
+        return
+        ;;
+    --server | -s | --name | --limit) return ;;
+    esac
+    case $command in
+    '') options+=" $commands" ;;
+    submit) options+=' --watch --dry-run --name' ;;
+    ls) options+=' --state --limit' ;;
+    graph) options+=' --dot' ;;
+    esac
+    if [[ $cur == -* || -z $command ]]; then
+        mapfile -t COMPREPLY < <(compgen -W "$options" -- "$cur")
+        return
+    fi
+    case $command in
+    submit)
+        compopt -o filenames
+        mapfile -t COMPREPLY < <(compgen -f -- "$cur")
+        ;;
+    show | watch | cancel | retry | rm | log | graph | epochs)
+        mapfile -t COMPREPLY < <(compgen -W "$(_residuum_jobs)" -- "$cur")
+        ;;
+    help) mapfile -t COMPREPLY < <(compgen -W "$commands" -- "$cur") ;;
+    esac
+}
+
+complete -F _residuum residuum

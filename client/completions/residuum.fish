@@ -1,0 +1,40 @@
+# Completion of residuum for fish: commands, options, states, files, and the ids of jobs as the server lists them.
+
+set -l commands submit ls show watch cancel retry rm log graph epochs devices datasets presets version help
+
+function __residuum_jobs
+    residuum ls --limit 200 --quiet 2>/dev/null | tail -n +2 | string replace -r '^(\S+)\s+(\S+)\s.*$' '$1\t$2'
+end
+
+complete -c residuum -f
+complete -c residuum -s s -l server -x -d "the server's address"
+complete -c residuum -s j -l json -d "print JSON"
+complete -c residuum -s q -l quiet -d "no messages and no progress"
+complete -c residuum -s h -l help -d "print help"
+complete -c residuum -s V -l version -d "print the client's version"
+
+complete -c residuum -n "not __fish_seen_subcommand_from $commands" -a submit -d "queue a job"
+complete -c residuum -n "not __fish_seen_subcommand_from $commands" -a ls -d "list jobs"
+complete -c residuum -n "not __fish_seen_subcommand_from $commands" -a show -d "print a job"
+complete -c residuum -n "not __fish_seen_subcommand_from $commands" -a watch -d "follow a job to its end"
+complete -c residuum -n "not __fish_seen_subcommand_from $commands" -a cancel -d "cancel a job"
+complete -c residuum -n "not __fish_seen_subcommand_from $commands" -a retry -d "queue a failed or cancelled job again"
+complete -c residuum -n "not __fish_seen_subcommand_from $commands" -a rm -d "delete an ended job"
+complete -c residuum -n "not __fish_seen_subcommand_from $commands" -a log -d "print the end of the job's log"
+complete -c residuum -n "not __fish_seen_subcommand_from $commands" -a graph -d "print the job's network"
+complete -c residuum -n "not __fish_seen_subcommand_from $commands" -a epochs -d "print the finished epochs"
+complete -c residuum -n "not __fish_seen_subcommand_from $commands" -a devices -d "list what the server can train on"
+complete -c residuum -n "not __fish_seen_subcommand_from $commands" -a datasets -d "list the data sets"
+complete -c residuum -n "not __fish_seen_subcommand_from $commands" -a presets -d "list the model presets"
+complete -c residuum -n "not __fish_seen_subcommand_from $commands" -a version -d "print the versions of client and server"
+complete -c residuum -n "not __fish_seen_subcommand_from $commands" -a help -d "print help"
+
+complete -c residuum -n "__fish_seen_subcommand_from submit" -F
+complete -c residuum -n "__fish_seen_subcommand_from submit" -s w -l watch -d "follow the job until it ends"
+complete -c residuum -n "__fish_seen_subcommand_from submit" -s n -l dry-run -d "only check the job"
+complete -c residuum -n "__fish_seen_subcommand_from submit" -l name -x -d "name the job"
+complete -c residuum -n "__fish_seen_subcommand_from ls" -l state -x -a "queued starting running succeeded failed cancelled"
+complete -c residuum -n "__fish_seen_subcommand_from ls" -l limit -x -d "at most so many jobs"
+complete -c residuum -n "__fish_seen_subcommand_from graph" -l dot -d "print Graphviz DOT"
+complete -c residuum -n "__fish_seen_subcommand_from show watch cancel retry rm log graph epochs" -a "(__residuum_jobs)"
+complete -c residuum -n "__fish_seen_subcommand_from help" -a "$commands"
