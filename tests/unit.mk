@@ -11,3 +11,9 @@ UNIT_sse := $(O)/client/sse.o $(O)/client/buffer.o $(COMMON)
 UNIT_LDFLAGS_sse := -Wl,--wrap=calloc,--wrap=realloc
 UNIT_client := $(filter-out $(O)/client/main.o,$(CLIENT)) $(COMMON)
 UNIT_client_stream := $(filter-out $(O)/client/main.o,$(CLIENT)) $(COMMON)
+UNIT_data_batch := $(patsubst %,$(O)/server/train/%.o,batch data fashion idx shapes) $(COMMON)
+UNIT_data_idx := $(O)/server/train/idx.o $(COMMON)
+UNIT_LDFLAGS_data_idx := -Wl,--wrap=malloc
+UNIT_train_safetensors := $(O)/server/train/safetensors.o $(COMMON)
+UNIT_LDFLAGS_train_safetensors := -Wl,--wrap=malloc,--wrap=calloc
+UNIT_train_schedule := $(COMMON)

@@ -2,6 +2,7 @@
 #include "tests/ops/rig.h"
 
 #include <dlfcn.h>
+#include <glob.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -62,6 +63,38 @@ const struct residuum_backend *module_open(const char *path, struct report *repo
         return NULL;
     }
     return module;
+}
+
+const char *build_folder(void) {
+    const char *folder = getenv("RESIDUUM_BUILD");
+    return folder != NULL && folder[0] != '\0' ? folder : "build/release";
+}
+
+size_t modules_open(const struct residuum_backend **ret_modules, size_t max, struct report *report) {
+    char pattern[512];
+    glob_t found;
+    size_t n = 0;
+    snprintf(pattern, sizeof pattern, "%s/backend-*.so", build_folder());
+    if (glob(pattern, 0, NULL, &found) != 0) {
+        report_add(report, "there is no module %s", pattern);
+        return 0;
+    }
+    for (size_t i = 0; i < found.gl_pathc && n < max; i++) {
+        ret_modules[n] = module_open(found.gl_pathv[i], report);
+        n += ret_modules[n] != NULL ? 1 : 0;
+    }
+    globfree(&found);
+    return n;
+}
+
+bool module_offers(const struct residuum_backend *module, enum spec_precision precision, struct report *report) {
+    struct backend_info info;
+    struct err err = {0};
+    if (module->probe(&info, &err) < 0) {
+        report_add(report, "probe of %s: %s", module->name, err.text);
+        return false;
+    }
+    return precision == PRECISION_F32 || info.bf16;
 }
 
 /* Notes a failed call or a touched guard. */

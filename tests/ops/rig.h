@@ -30,6 +30,15 @@ void report_add(struct report *report, const char *format, ...) __attribute__((f
 /* An open module, or NULL and a finding. Modules stay loaded until exit. */
 const struct residuum_backend *module_open(const char *path, struct report *report);
 
+/* RESIDUUM_BUILD, or build/release */
+const char *build_folder(void);
+
+/* Opens every module of the build. Returns how many, at most max; a finding when one cannot be opened or there is none. */
+size_t modules_open(const struct residuum_backend **ret_modules, size_t max, struct report *report);
+
+/* Whether the module offers a precision on this machine; a finding when its probe fails. */
+bool module_offers(const struct residuum_backend *module, enum spec_precision precision, struct report *report);
+
 struct rig {
     const struct residuum_backend *module;
     struct backend *backend;

@@ -10,14 +10,13 @@
 #include <stddef.h>
 
 #include <cmocka.h>
-#include <glob.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "tests/ops/checks.h"
 
-enum { TESTS_MAX = 2048 };
+enum { TESTS_MAX = 2048, MODULES_MAX = 8 };
 
 /* One test: a case and what is done with it. */
 struct job {
@@ -58,71 +57,53 @@ static void add_jobs(struct suite *suite, const struct residuum_backend *module,
     }
 }
 
-static int add_module(struct suite *suite, const char *path) {
-    struct report report = {0};
-    const struct residuum_backend *module = module_open(path, &report);
-    struct backend_info info;
-    struct err err = {0};
-    if (module == NULL || module->probe(&info, &err) < 0) {
-        fprintf(stderr, "%s: %s\n", path, module == NULL ? report.first : err.text);
-        return -1;
-    }
+static void add_module(struct suite *suite, const struct residuum_backend *module, struct report *report) {
     add_jobs(suite, module, PRECISION_F32);
-    if (info.bf16)
+    if (module_offers(module, PRECISION_BF16, report))
         add_jobs(suite, module, PRECISION_BF16);
     else
         printf("%s does not offer bf16 on this machine\n", module->name);
-    return 0;
 }
 
-static const char *build_folder(void) {
-    const char *folder = getenv("RESIDUUM_BUILD");
-    return folder != NULL && folder[0] != '\0' ? folder : "build/release";
-}
-
-static int add_all(struct suite *suite) {
-    char pattern[512];
-    glob_t found;
+static void add_all(struct suite *suite, struct report *report) {
+    const struct residuum_backend *modules[MODULES_MAX];
+    size_t n = modules_open(modules, MODULES_MAX, report);
     add_jobs(suite, NULL, PRECISION_F32);
-    snprintf(pattern, sizeof pattern, "%s/backend-*.so", build_folder());
-    int rc = glob(pattern, 0, NULL, &found);
-    for (size_t i = 0; rc == 0 && i < found.gl_pathc; i++)
-        rc = add_module(suite, found.gl_pathv[i]);
-    globfree(&found);
-    return rc;
+    for (size_t i = 0; i < n; i++)
+        add_module(suite, modules[i], report);
 }
 
-static int open_ref(struct suite *suite) {
+static void add_path(struct suite *suite, const char *path, struct report *report) {
+    const struct residuum_backend *module = module_open(path, report);
+    if (module != NULL)
+        add_module(suite, module, report);
+}
+
+static void plan_jobs(struct suite *suite, int argc, char **argv, struct report *report) {
     char path[512];
-    struct report report = {0};
     snprintf(path, sizeof path, "%s/backend-ref.so", build_folder());
-    suite->ref = module_open(path, &report);
-    if (suite->ref == NULL)
-        fprintf(stderr, "%s\n", report.first);
-    return suite->ref == NULL ? -1 : 0;
-}
-
-static int plan_jobs(struct suite *suite, int argc, char **argv) {
-    if (open_ref(suite) < 0)
-        return -1;
-    if (argc == 1)
-        return add_all(suite);
-    bool fd = strcmp(argv[1], "fd") == 0, module = strcmp(argv[1], "module") == 0 && argc > 2;
-    if (!fd && !module) {
-        fprintf(stderr, "usage: test_ops [fd [WORD] | module PATH [WORD]]\n");
-        return -1;
-    }
-    int words = fd ? 2 : 3;
+    suite->ref = module_open(path, report);
+    bool fd = argc > 1 && strcmp(argv[1], "fd") == 0, module = argc > 2 && strcmp(argv[1], "module") == 0;
+    int words = module ? 3 : 2;
     suite->only = argc > words ? argv[words] : NULL;
     if (module)
-        return add_module(suite, argv[2]);
-    add_jobs(suite, NULL, PRECISION_F32);
-    return 0;
+        add_path(suite, argv[2], report);
+    else if (fd)
+        add_jobs(suite, NULL, PRECISION_F32);
+    else if (argc == 1)
+        add_all(suite, report);
+    else
+        report_add(report, "usage: test_ops [fd [WORD] | module PATH [WORD]]");
 }
 
 int main(int argc, char **argv) {
     struct suite *suite = calloc(1, sizeof *suite);
-    if (suite == NULL || plan_jobs(suite, argc, argv) < 0) {
+    struct report report = {0};
+    if (suite == NULL)
+        return 2;
+    plan_jobs(suite, argc, argv, &report);
+    if (report.n > 0) {
+        fprintf(stderr, "%s\n", report.first);
         free(suite);
         return 2;
     }
