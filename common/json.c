@@ -39,7 +39,8 @@ json_t *json_parse(const char *text, size_t size, struct err *err) {
     }
     json_error_t error;
     json_t *value = json_loadb(text, size, JSON_REJECT_DUPLICATES, &error);
-    if (value == NULL && json_error_code(&error) == json_error_out_of_memory)
+    /* Where jansson 2.14 runs out of memory outside its scanner, it sets no text. */
+    if (value == NULL && (json_error_code(&error) == json_error_out_of_memory || error.text[0] == '\0'))
         err_set(err, ERR_MEMORY, "out of memory while reading JSON");
     else if (value == NULL)
         err_set(err, ERR_JSON, "not valid JSON at line %d, column %d: %s", error.line, error.column, error.text);

@@ -10,13 +10,14 @@ static double cosine_between(double start, double end, double share) {
     return end + (start - end) / 2 * (1 + cos(pi * share));
 }
 
-/* torch.optim.lr_scheduler.OneCycleLR, two phases, anneal_strategy "cos". */
+/* torch.optim.lr_scheduler.OneCycleLR, two phases, anneal_strategy "cos". With few steps the peak can lie before the first one,
+ * as in PyTorch; a single step, for which PyTorch takes the last rate, has the peak: that rate would train nothing. */
 static double one_cycle(const struct spec *spec, double step, double total) {
     double peak = spec->schedule.lr, first = peak / spec->schedule.div_factor;
     double last = first / spec->schedule.final_div_factor;
     double top = spec->schedule.warmup_fraction * total - 1; /* the step at which the peak is reached */
-    if (top < 0)
-        top = 0;
+    if (total <= 1)
+        return peak;
     if (step <= top && top > 0)
         return cosine_between(first, peak, step / top);
     double fall = total - 1 - top;

@@ -8,7 +8,8 @@
 
 /* Lengths along the way: pixels are cut in 8 (SUB); a figure's own coordinates put its radius at UNIT; sines are times SINE. */
 enum { SIDE = 32, CHANNELS = 3, SUB = 8, UNIT = 1024, SINE = 4096, QUARTER = 16, TURN = 4 * QUARTER };
-enum { RADIUS_MIN = 6 * SUB, RADIUS_SPAN = 7 * SUB, CONTRAST_MIN = 24, CONTRAST_SPAN = 80, SHADE_SPAN = 96, NOISE_MAX = 48 };
+enum { RADIUS_MIN = 6 * SUB, RADIUS_SPAN = 8 * SUB, SHADE_SPAN = 64, NOISE_MAX = 40 };
+enum { GROUND_SPAN = 128, CONTRAST_MIN = 24, CONTRAST_SPAN = 104 };
 
 /* The set's own seed: it belongs to the data, not to a job. */
 static const uint64_t shapes_seed = 0x736861706573u; /* "shapes" */
@@ -102,15 +103,18 @@ struct drawing {
     int noise;
 };
 
-/* The ink differs from the ground in every channel, towards the side where there is room. */
+/* Half of the images have a dark ground and an ink that is brighter in every channel, the others are negatives of such images. */
 static void choose_colours(struct drawing *drawing, uint32_t image) {
     uint32_t ground[4], ink[4];
     rng_block(shapes_seed, RNG_SHAPES, image, DRAW_GROUND, 0, ground);
     rng_block(shapes_seed, RNG_SHAPES, image, DRAW_FIGURE, 0, ink);
     for (int c = 0; c < CHANNELS; c++) {
-        int contrast = CONTRAST_MIN + (int)rng_below(ink[c], CONTRAST_SPAN);
-        drawing->ground[c] = (int)rng_below(ground[c], 256);
-        drawing->ink[c] = drawing->ground[c] + (drawing->ground[c] < 128 ? contrast : -contrast);
+        drawing->ground[c] = (int)rng_below(ground[c], GROUND_SPAN);
+        drawing->ink[c] = drawing->ground[c] + CONTRAST_MIN + (int)rng_below(ink[c], CONTRAST_SPAN);
+        if (ink[CHANNELS] >> 31) {
+            drawing->ground[c] = 255 - drawing->ground[c];
+            drawing->ink[c] = 255 - drawing->ink[c];
+        }
     }
 }
 
