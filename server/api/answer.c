@@ -104,18 +104,22 @@ static void title_of(enum err_code code, char *ret_title, size_t size) {
     }
 }
 
+/* Entries of a list say what is wrong with their field, without naming it: "is -1; 0 to 10 are possible". */
+static json_t *detail_json(const struct err_list *errors) {
+    char text[sizeof errors->items[0].pointer + sizeof errors->items[0].text + 64];
+    size_t n = errors->n + errors->dropped;
+    int used = n > 1 ? snprintf(text, sizeof text, "%zu fields are wrong; the first: ", n) : 0;
+    snprintf(text + used, sizeof text - (size_t)used, "%s %s",
+             errors->items[0].pointer[0] != '\0' ? errors->items[0].pointer : "the job", errors->items[0].text);
+    return string_json(text);
+}
+
 static json_t *problem_json(const struct request *request, const struct err *err, const struct err_list *errors) {
     char type[64], title[48];
     snprintf(type, sizeof type, "/problems/%s", err_name(err->code));
     title_of(err->code, title, sizeof title);
     json_t *list = errors_json(err, errors);
-    json_t *detail = string_json(err->text);
-    if (errors != NULL && errors->n + errors->dropped > 1) {
-        json_decref(detail);
-        detail = json_sprintf("%zu fields are wrong; the first: %s", errors->n + errors->dropped, err->text);
-        if (detail == NULL)
-            detail = json_sprintf("%zu fields are wrong", errors->n + errors->dropped);
-    }
+    json_t *detail = errors != NULL ? detail_json(errors) : string_json(err->text);
     json_t *problem = json_pack("{s:s,s:s,s:i,s:o,s:s}", "type", type, "title", title, "status", err_http(err->code), "detail",
                                 detail, "instance", request->id);
     if (problem != NULL && json_array_size(list) > 0)

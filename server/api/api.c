@@ -50,6 +50,11 @@ static void run(struct api *api) {
         loop_timer_disarm(api->run_timer);
 }
 
+void api_resume(struct api *api, struct MHD_Connection *connection) {
+    MHD_resume_connection(connection);
+    loop_timer_arm(api->run_timer, 0);
+}
+
 static void on_ready(void *arg, uint32_t events) {
     (void)events;
     run(arg);

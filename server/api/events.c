@@ -65,7 +65,7 @@ static void resume(struct stream *stream) {
     if (!stream->suspended)
         return;
     stream->suspended = false;
-    MHD_resume_connection(stream->connection);
+    api_resume(stream->api, stream->connection);
 }
 
 /* --- what comes next --- */
@@ -252,11 +252,10 @@ static int refuse(struct request *request, struct err *err) {
     static const char later[] = "retry: 30000\n\n";
     const char *agent = request_header(request, MHD_HTTP_HEADER_USER_AGENT);
     bool browser = request_header(request, "Sec-Fetch-Mode") != NULL || (agent != NULL && strncmp(agent, "Mozilla/", 8) == 0);
+    if (!browser && request->api->draining)
+        return err_set(err, ERR_UNAVAILABLE, "the server is shutting down; try again when it is back");
     if (!browser)
-        return err_set(err, ERR_UNAVAILABLE,
-                       request->api->draining ? "the server is shutting down; try again when it is back"
-                                              : "too many streams are open (at most %d)",
-                       (int)STREAMS_MAX);
+        return err_set(err, ERR_UNAVAILABLE, "%d streams are open and no more are served; try again later", (int)STREAMS_MAX);
     return answer_stream(
         request, MHD_create_response_from_buffer(sizeof later - 1, (void *)(uintptr_t)later, MHD_RESPMEM_PERSISTENT), err);
 }
@@ -264,7 +263,7 @@ static int refuse(struct request *request, struct err *err) {
 int handle_events(struct request *request, struct err *err) {
     struct api *api = request->api;
     char job[JOB_ID_MAX];
-    int64_t cursor;
+    int64_t cursor = 0;
     if (read_job(request, job, err) < 0 || read_cursor(request, &cursor, err) < 0)
         return -1;
     if (api->draining || api->streams_n >= STREAMS_MAX)

@@ -153,6 +153,9 @@ struct api {
     } messages;
 };
 
+/* Ends a suspension. Without a thread of its own libmicrohttpd is not woken by that: a run in the next turn goes on. */
+void api_resume(struct api *api, struct MHD_Connection *connection);
+
 /* --- request.c --- */
 
 struct request {

@@ -175,6 +175,6 @@ void requests_resume(struct api *api, const struct err *err) {
         unlink_waiting(request);
         if (err != NULL && err->code != ERR_NONE)
             answer_problem(request, err, NULL);
-        MHD_resume_connection(request->connection);
+        api_resume(api, request->connection);
     }
 }
