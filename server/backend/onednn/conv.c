@@ -104,13 +104,38 @@ static int choose_mode(const struct backend_plan *plan, struct conv *conv, bool 
                    conv->in.c, conv->in.h, conv->in.w, conv->out.c, conv->out.h, conv->out.w, conv->groups);
 }
 
+/* The layouts that oneDNN asks for on a CPU with AVX-512, which we fill faster than its reorder. */
+static int find_pack(const struct backend_plan *plan, const struct conv *conv, struct conv_weights *weights, struct err *err) {
+    const struct {
+        dnnl_data_type_t type;
+        dnnl_format_tag_t tag;
+        enum pack_kind kind;
+    } known[] = {{dnnl_f32, plan->lanes == 16 ? dnnl_OIhw16o16i : dnnl_OIhw8o8i, PACK_TURNED},
+                 {dnnl_bf16, dnnl_OIhw8i16o2i, PACK_PAIRS},
+                 {dnnl_bf16, dnnl_OIhw8o16i2o, PACK_TURNED_PAIRS}};
+    weights->pack = PACK_NONE;
+    for (size_t i = 0; i < sizeof known / sizeof *known && conv->blocked_weights; i++) {
+        struct compat_desc desc = {0};
+        if (weights_desc(conv, known[i].type, known[i].tag, &desc, err) != 0)
+            return -1;
+        if (compat_desc_equal(&desc, &weights->desc))
+            weights->pack = known[i].kind;
+        compat_desc_done(&desc);
+    }
+    return 0;
+}
+
 static int make_reorder(struct backend_plan *plan, struct conv *conv, enum compat_pass pass, float *master, struct err *err) {
     struct conv_weights *weights = &conv->weights[pass];
     dnnl_engine_t engine = plan->backend->engine;
     bool out = pass == PASS_WEIGHTS; /* from the kernel to the master layout */
+    if (!out && find_pack(plan, conv, weights, err) != 0)
+        return -1;
     weights->data = arena_block(&plan->arena, compat_desc_size(&weights->desc), err);
     if (!weights->data)
         return -1;
+    if (weights->pack != PACK_NONE)
+        return 0;
     const struct compat_desc *from = out ? &weights->desc : &conv->master, *to = out ? &conv->master : &weights->desc;
     if (compat_memory(engine, from, out ? weights->data : master, &weights->from, err) != 0 ||
         compat_memory(engine, to, out ? master : weights->data, &weights->to, err) != 0)
@@ -136,6 +161,27 @@ static int make_weights(struct backend_plan *plan, struct conv *conv, int node, 
     return 0;
 }
 
+/* Our own weight gradient: bf16, blocked on both sides. */
+static void choose_own(const struct backend_plan *plan, const struct unit *unit, struct conv *conv) {
+    const struct graph_node *node = &plan->nodes[unit->node];
+    conv->wgrad = (struct wgrad){.in_blocks = conv->in.blocks,
+                                 .out_blocks = conv->out.blocks,
+                                 .in_h = conv->in.h,
+                                 .in_w = conv->in.w,
+                                 .out_h = conv->out.h,
+                                 .out_w = conv->out.w,
+                                 .kernel_h = node->window.kernel_h,
+                                 .kernel_w = node->window.kernel_w,
+                                 .stride_h = node->window.stride_h,
+                                 .stride_w = node->window.stride_w,
+                                 .pad_h = node->window.pad_h,
+                                 .pad_w = node->window.pad_w};
+    conv->own_weights = conv->wanted[PASS_WEIGHTS] && conv->type == dnnl_bf16 && conv->blocked_weights && !conv->bias &&
+                        conv->dilation[0] == 0 && conv->dilation[1] == 0 && wgrad_fits(&conv->wgrad);
+    if (conv->own_weights)
+        conv->wanted[PASS_WEIGHTS] = false;
+}
+
 static void describe(const struct backend_plan *plan, const struct unit *unit, struct conv *conv) {
     const struct graph_node *node = &plan->nodes[unit->node];
     int groups = node->window.groups, at = 0;
@@ -145,6 +191,7 @@ static void describe(const struct backend_plan *plan, const struct unit *unit, s
     conv->type = plan->options.precision == PRECISION_BF16 ? dnnl_bf16 : dnnl_f32;
     conv->groups = groups;
     conv->bias = node->bias;
+    conv->blocked_weights = params_blocked(plan, unit->node);
     conv->inference = plan->options.inference;
     conv->wanted[PASS_FORWARD] = true;
     conv->wanted[PASS_DATA] = !conv->inference && conv->in.needs_grad;
@@ -163,10 +210,11 @@ static void describe(const struct backend_plan *plan, const struct unit *unit, s
     conv->pad[1] = node->window.pad_w;
     for (int i = 0; i < PASSES; i++)
         conv->algorithms[i] = dnnl_convolution_direct;
+    choose_own(plan, unit, conv);
 }
 
-static dnnl_format_tag_t master_tag(const struct backend_plan *plan, const struct unit *unit, const struct conv *conv) {
-    if (params_blocked(plan, unit->node))
+static dnnl_format_tag_t master_tag(const struct backend_plan *plan, const struct conv *conv) {
+    if (conv->blocked_weights)
         return plan->lanes == 16 ? dnnl_OIhw16i16o : dnnl_OIhw8i8o;
     return conv->groups > 1 ? dnnl_goihw : dnnl_oihw;
 }
@@ -188,7 +236,7 @@ int conv_new(struct backend_plan *plan, struct unit *unit, struct err *err) {
         return err_set(err, ERR_MEMORY, "out of memory while compiling layer '%s'", plan->nodes[unit->node].name);
     unit->conv = conv;
     describe(plan, unit, conv);
-    int rc = weights_desc(conv, dnnl_f32, master_tag(plan, unit, conv), &conv->master, err);
+    int rc = weights_desc(conv, dnnl_f32, master_tag(plan, conv), &conv->master, err);
     if (rc == 0)
         rc = choose_mode(plan, conv, unit->inputs[0] == 0, pds, err);
     if (rc == 0)

@@ -3,6 +3,7 @@
 #define ONEDNN_CONV_H
 
 #include "server/backend/onednn/private.h"
+#include "server/backend/onednn/wgrad.h"
 
 enum { PASSES = 3, CONV_SETS = 3 };
 
@@ -10,6 +11,7 @@ enum { PASSES = 3, CONV_SETS = 3 };
 struct conv_weights {
     struct compat_desc desc;
     void *data;               /* the master array itself when the layouts are equal */
+    enum pack_kind pack;      /* our own way to fill it; PACK_NONE: by reorder */
     dnnl_primitive_t reorder; /* NULL: no copy is needed. From the master copy, for PASS_WEIGHTS to the gradients' array */
     dnnl_memory_t from, to;
 };
@@ -39,6 +41,9 @@ struct conv {
     dnnl_alg_kind_t algorithms[PASSES];
     bool wanted[PASSES]; /* passes that this plan runs */
     bool bias, inference;
+    bool blocked_weights; /* the master copy is in blocks */
+    bool own_weights;     /* the weight gradient is not oneDNN's */
+    struct wgrad wgrad;
     int groups;
     dnnl_dims_t weight_dims, stride, dilation, pad;
     struct compat_desc master;

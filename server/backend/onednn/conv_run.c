@@ -114,7 +114,11 @@ static int make_set(struct backend_plan *plan, const struct unit *unit, struct c
 int conv_prepare(struct backend_plan *plan, struct unit *unit, int n, struct err *err) {
     struct conv *conv = unit->conv;
     struct conv_set *oldest = &conv->sets[0];
+    size_t threads = (size_t)plan->backend->threads;
     conv->set = NULL;
+    if (conv->own_weights &&
+        need_scratch(plan, threads * wgrad_scratch(&conv->wgrad) + wgrad_partials(&conv->wgrad, (int)threads), err) != 0)
+        return -1;
     for (int i = 0; i < CONV_SETS && !conv->set; i++) {
         if (conv->sets[i].n == n)
             conv->set = &conv->sets[i];
@@ -156,10 +160,34 @@ static int reorder(struct backend_plan *plan, const struct conv_weights *weights
     return compat_check(dnnl_primitive_execute(weights->reorder, plan->backend->stream, 2, args), "reorder weights", err);
 }
 
+static void pack(const struct backend_plan *plan, const struct conv *conv, const struct conv_weights *weights,
+                 const float *master) {
+    size_t block = (size_t)plan->lanes * (size_t)plan->lanes, count = compat_desc_size(&conv->master) / sizeof(float);
+    bool half = weights->pack != PACK_TURNED;
+#pragma omp parallel for schedule(static)
+    for (size_t at = 0; at < count; at += block)
+        plan->backend->kernels->pack(element(weights->data, at, half), master + at, weights->pack);
+}
+
 int conv_pack(struct backend_plan *plan, struct unit *unit, struct err *err) {
-    if (reorder(plan, &unit->conv->weights[PASS_FORWARD], err) != 0)
-        return -1;
-    return reorder(plan, &unit->conv->weights[PASS_DATA], err);
+    const float *master = params_value(plan, unit->node, ROLE_WEIGHT);
+    for (int pass = PASS_FORWARD; pass <= PASS_DATA; pass++) {
+        const struct conv_weights *weights = &unit->conv->weights[pass];
+        if (weights->pack != PACK_NONE)
+            pack(plan, unit->conv, weights, master);
+        else if (reorder(plan, weights, err) != 0)
+            return -1;
+    }
+    return 0;
+}
+
+/* Our own weight gradient; the scratchpad is as large as conv_prepare saw to. */
+static void own_weights(struct backend_plan *plan, const struct unit *unit, int n) {
+    const struct conv *conv = unit->conv;
+    int threads = plan->backend->threads;
+    char *partials = (char *)plan->scratch + (size_t)threads * wgrad_scratch(&conv->wgrad);
+    wgrad_run(&conv->wgrad, params_gradient(plan, unit->node, ROLE_WEIGHT), plan_value(plan, unit->inputs[0]),
+              plan_data(plan, unit->grads[0]), n, threads, plan->scratch, (float *)(void *)partials);
 }
 
 int conv_forward(struct backend_plan *plan, struct unit *unit, int n, struct err *err) {
@@ -181,7 +209,9 @@ int conv_backward(struct backend_plan *plan, struct unit *unit, int n, struct er
         layout_unblock(plan, plan->plain[0], bf16, plan_value(plan, unit->inputs[0]), &conv->in, n);
         layout_unblock(plan, plan->plain[1], bf16, plan_data(plan, unit->grads[0]), &conv->out, n);
     }
-    if (execute(plan, conv, PASS_WEIGHTS, err) != 0 || reorder(plan, &conv->weights[PASS_WEIGHTS], err) != 0)
+    if (conv->own_weights)
+        own_weights(plan, unit, n);
+    else if (execute(plan, conv, PASS_WEIGHTS, err) != 0 || reorder(plan, &conv->weights[PASS_WEIGHTS], err) != 0)
         return -1;
     if (!conv->wanted[PASS_DATA])
         return 0;

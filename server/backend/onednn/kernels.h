@@ -32,6 +32,14 @@ struct sgd_rates {
     bool nesterov;
 };
 
+/* How a block of weights [lanes of I][lanes of O] is rewritten for a pass. */
+enum pack_kind {
+    PACK_NONE,
+    PACK_TURNED,      /* f32 [O][I] */
+    PACK_PAIRS,       /* bf16 [I/2][O][2 of I] */
+    PACK_TURNED_PAIRS /* bf16 [O/2][I][2 of O] */
+};
+
 struct kernels {
     const char *name;
     int lanes; /* channels of a block */
@@ -52,6 +60,8 @@ struct kernels {
 
     /* dst = a + b where y > 0, else 0; b and y may be NULL. dst may be a or b. */
     void (*mask_sum)(void *dst, const void *a, const void *b, const void *y, size_t n, bool bf16);
+
+    void (*pack)(void *dst, const float *src, enum pack_kind kind);
 
     void (*sgd)(float *w, float *v, const float *g, size_t n, const struct sgd_rates *rates);
 };

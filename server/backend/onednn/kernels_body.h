@@ -237,6 +237,27 @@ static void mask_sum(void *dst, const void *a, const void *b, const void *y, siz
         mask_sum_body(dst, a, b, y, n, false);
 }
 
+static void pack_pairs(vu *dst, const vf *rows) {
+    for (size_t r = 0; r < LANES / 2; r++) {
+        vh even, odd;
+        put(&even, 0, true, &rows[2 * r]);
+        put(&odd, 0, true, &rows[2 * r + 1]);
+        dst[r] = __builtin_convertvector(even, vu) | __builtin_convertvector(odd, vu) << 16;
+    }
+}
+
+static void pack(void *dst, const float *src, enum pack_kind kind) {
+    _Alignas(64) float turned[LANES * LANES];
+    if (kind != PACK_PAIRS)
+        for (size_t i = 0; i < LANES; i++)
+            for (size_t o = 0; o < LANES; o++)
+                turned[o * LANES + i] = src[i * LANES + o];
+    if (kind == PACK_TURNED)
+        memcpy(dst, turned, sizeof turned);
+    else
+        pack_pairs(dst, (const vf *)(kind == PACK_PAIRS ? src : turned));
+}
+
 static void sgd(float *w, float *v, const float *g, size_t n, const struct sgd_rates *rates) {
     vf *weight = (vf *)w, *velocity = (vf *)v;
     const vf *gradient = (const vf *)g;
@@ -264,4 +285,5 @@ const struct kernels KERNELS = {.name = KERNELS_NAME(KERNELS),
                                 .norm_back_apply = norm_back_apply,
                                 .add = add,
                                 .mask_sum = mask_sum,
+                                .pack = pack,
                                 .sgd = sgd};
