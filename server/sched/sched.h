@@ -19,6 +19,7 @@ struct sched_options {
     const char *worker_path;  /* residuum-worker */
     int64_t probe_timeout_ms; /* 20,000 */
     int64_t stop_timeout_ms;  /* from closing a worker's standard input to SIGKILL: 15,000 */
+    int64_t silence_ms;       /* a worker that says nothing for so long is killed: 1,800,000; until "hello" at most 120,000 */
     int tries_max;            /* 3 */
 };
 
@@ -26,8 +27,10 @@ struct sched_options {
 int sched_new(const struct sched_options *options, struct sched **ret_sched, struct err *err);
 void sched_free(struct sched *sched); /* kills what still runs; accepts NULL */
 
-/* To be called after each commit: launches what was claimed, claims what may start. May write again; then calls loop_again. */
-void sched_committed(struct sched *sched);
+/* To be called at the end of each turn, after store_commit, with its outcome: launches what was claimed, claims what may start,
+ * tidies up after workers that ended. May write again; then calls loop_again. After a commit that failed, what it held is done
+ * again. */
+void sched_committed(struct sched *sched, bool committed);
 
 /* Cancels a job: queued ones at once, others when their worker has stopped. Idempotent; ERR_NOT_FOUND, ERR_CONFLICT when it ended
  * otherwise. */
@@ -40,7 +43,7 @@ int sched_retry(struct sched *sched, const struct viewer *viewer, const char *id
 int sched_delete(struct sched *sched, const struct viewer *viewer, const char *id, struct err *err);
 
 /* Stops claiming, closes the standard input of all workers; their jobs go back to queued. done(arg) when none is left and the
- * last commit is through. */
+ * last commit is through. Called again, it kills the workers that are left. */
 void sched_drain(struct sched *sched, loop_fn *done, void *arg);
 
 /* What the probe said, as the API shows it: {"items": [{"id", "name", "threads", "memory_bytes", "backends": [...], "unusable":

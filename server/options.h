@@ -1,0 +1,21 @@
+/* The command line of residuumd. */
+#ifndef SERVER_OPTIONS_H
+#define SERVER_OPTIONS_H
+
+#include <limits.h>
+#include <stdbool.h>
+
+#include "common/err.h"
+
+struct options {
+    char data[PATH_MAX], worker[PATH_MAX], web[PATH_MAX];
+    char listen[128];
+    bool allow_remote;
+    int silence_s;
+};
+
+/* Fills in defaults and what the arguments say. -1 with err: wrong usage; -1 without: --help or --version was answered, exit with
+ * *ret_status. */
+int options_parse(int argc, char **argv, struct options *ret_options, int *ret_status, struct err *err);
+
+#endif

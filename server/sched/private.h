@@ -1,0 +1,122 @@
+/* Inside the scheduler: the probe, attempts, and how they are launched. */
+#ifndef SCHED_PRIVATE_H
+#define SCHED_PRIVATE_H
+
+#include <limits.h>
+
+#include "server/sched/joblog.h"
+#include "server/sched/message.h"
+#include "server/sched/proc.h"
+#include "server/sched/pump.h"
+#include "server/sched/sched.h"
+
+/* --- launch.c --- */
+
+enum { LAUNCH_ARGS_MAX = 8, WORKER_NICE = 10 };
+
+/* Starts a worker for a job, or (job_dir NULL) the probe. */
+int launch_worker(const struct sched *sched, const char *job_dir, struct proc *ret_proc, struct err *err);
+
+/* The line that tells a worker what to do. Caller frees; NULL when out of memory or the spec is damaged. */
+char *launch_start_line(const struct job *job, const char *dir);
+
+/* --- probe.c --- */
+
+struct probe;
+
+/* Runs the probe now and, when it fails, again and again with growing pauses. */
+int probe_new(struct sched *sched, struct probe **ret_probe, struct err *err);
+void probe_free(struct probe *probe); /* accepts NULL */
+
+/* The "devices" of its last answer, and its "datasets" keyed by their names; borrowed; NULL before the first one. */
+const json_t *probe_devices(const struct probe *probe);
+const json_t *probe_datasets(const struct probe *probe);
+bool probe_running(const struct probe *probe);
+const char *probe_reason(const struct probe *probe); /* why it failed; "" */
+
+/* --- attempt.c: one attempt of a job, from its claim until its end is committed --- */
+
+enum attempt_phase {
+    ATTEMPT_CLAIMED, /* the claim is written, not yet committed */
+    ATTEMPT_RUNNING, /* its worker lives */
+    ATTEMPT_ENDED,   /* the worker is gone; the job's move is still to be written */
+    ATTEMPT_FILED,   /* the move is written, not yet committed */
+};
+
+enum attempt_stop { STOP_NONE, STOP_CANCEL, STOP_DRAIN, STOP_STORAGE };
+
+struct attempt {
+    struct attempt *next;
+    struct sched *sched;
+    struct job job; /* as claimed; epochs_done is kept up to date */
+    enum attempt_phase phase;
+    enum attempt_stop stop; /* the first cause wins */
+    bool stop_sent;
+    struct proc proc;
+    struct pump *out, *err;
+    struct loop_fd *exit_watch;
+    struct loop_timer *timer; /* silence; after a stop: the time until SIGKILL */
+    struct joblog log;
+    int64_t seq, progress_ms, window_ms;
+    int window_lines;
+    bool greeted, finished; /* said hello; said done */
+    bool killed;            /* by us, for taking too long to stop */
+    bool wrote;             /* in this turn */
+    struct err said;        /* the worker's "error" line */
+    struct err fault;       /* why we gave up on it: protocol, launch */
+    struct proc_end end;
+};
+
+struct attempt *attempt_new(struct sched *sched, struct err *err);
+void attempt_free(struct attempt *attempt); /* kills what runs; accepts NULL */
+
+/* Starts the worker of a claimed attempt. A failure ends the attempt. */
+void attempt_launch(struct attempt *attempt);
+
+/* Asks the worker to stop: closes its standard input, and kills it when that takes too long. */
+void attempt_stop(struct attempt *attempt, enum attempt_stop cause);
+void attempt_kill(struct attempt *attempt);
+
+/* --- listen.c: what a worker says --- */
+
+int attempt_hear(void *attempt, const char *line, size_t size);
+void attempt_hear_oversize(void *attempt);
+
+/* Gives up on a worker: kills it, remembers why. */
+void attempt_fault(struct attempt *attempt, const struct err *why);
+
+/* A write of the attempt failed: an attempt that is not current any more is a fault, a full disk stops the worker. */
+void attempt_write_failed(struct attempt *attempt, const struct err *why);
+
+/* --- verdict.c --- */
+
+/* Writes what has become of the job of an ended attempt. Phase FILED on success; else it stays ENDED, to be tried again. */
+void attempt_file(struct attempt *attempt);
+
+/* --- sched.c --- */
+
+struct doomed { /* a directory to be removed after the commit */
+    struct doomed *next;
+    char id[JOB_ID_MAX];
+};
+
+struct sched {
+    struct sched_options options;
+    char *data_dir, *worker_path;
+    struct probe *probe;
+    struct attempt *attempts;
+    struct doomed *doomed;
+    struct loop_timer *pause; /* armed: nothing is claimed or written again until it fires */
+    bool paused, draining;
+    loop_fn *drained;
+    void *drained_arg;
+    struct sched_counters counters;
+};
+
+/* Claims nothing and writes no job's end for some seconds: the store is full or short of memory. */
+void sched_pause(struct sched *sched);
+
+/* DATA/jobs/ID. */
+int sched_job_dir(const struct sched *sched, const char *id, char ret_path[PATH_MAX], struct err *err);
+
+#endif

@@ -1,0 +1,356 @@
+/* The scheduler: which job runs where, and the requests that change a running job. Nothing is launched before its claim is
+ * committed, nothing is forgotten before its end is. */
+#include <dirent.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/file.h"
+#include "common/log.h"
+#include "server/sched/private.h"
+
+/* After a commit that failed for want of space: how long until anything is tried again. */
+enum { PAUSE_MS = 5000 };
+
+static const struct viewer daemon_viewer = {.sees_all = true};
+
+int sched_job_dir(const struct sched *sched, const char *id, char ret_path[PATH_MAX], struct err *err) {
+    if (strspn(id, "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz") != strlen(id) || id[0] == '\0')
+        return err_set(err, ERR_NOT_FOUND, "there is no job %.40s", id);
+    if ((size_t)snprintf(ret_path, PATH_MAX, "%s/jobs/%s", sched->data_dir, id) >= PATH_MAX)
+        return err_set(err, ERR_IO, "the path of a job's directory is longer than %d bytes", PATH_MAX);
+    return 0;
+}
+
+void sched_pause(struct sched *sched) {
+    sched->paused = true;
+    loop_timer_arm(sched->pause, PAUSE_MS);
+}
+
+static void resume(void *arg) {
+    struct sched *sched = arg;
+    sched->paused = false;
+    loop_again(sched->options.loop);
+}
+
+/* Directories of jobs that are no more: the daemon died between the commit of a delete and its end. */
+static void sweep(const struct sched *sched) {
+    char path[PATH_MAX];
+    if ((size_t)snprintf(path, sizeof path, "%s/jobs", sched->data_dir) >= sizeof path)
+        return;
+    DIR *dir = opendir(path);
+    if (dir == NULL)
+        return; /* there was no job yet */
+    for (struct dirent *entry = readdir(dir); entry != NULL; entry = readdir(dir)) {
+        struct err why = {0};
+        struct job job = {0};
+        if (strncmp(entry->d_name, "job_", 4) != 0 || sched_job_dir(sched, entry->d_name, path, &why) != 0)
+            continue;
+        if (store_job_get(sched->options.store, &daemon_viewer, entry->d_name, &job, &why) != 0 && why.code == ERR_NOT_FOUND)
+            file_remove_tree(path, NULL);
+        job_done(&job);
+    }
+    closedir(dir);
+}
+
+int sched_new(const struct sched_options *options, struct sched **ret_sched, struct err *err) {
+    struct sched *sched = calloc(1, sizeof *sched);
+    if (sched == NULL)
+        return err_set(err, ERR_MEMORY, "out of memory while starting the scheduler");
+    sched->options = *options;
+    sched->data_dir = strdup(options->data_dir);
+    sched->worker_path = strdup(options->worker_path);
+    sched->pause = loop_timer_add(options->loop, resume, sched, err);
+    int rc = sched->pause == NULL ? -1 : 0;
+    if (rc == 0 && (sched->data_dir == NULL || sched->worker_path == NULL))
+        rc = err_set(err, ERR_MEMORY, "out of memory while starting the scheduler");
+    if (rc == 0)
+        rc = probe_new(sched, &sched->probe, err);
+    if (rc != 0) {
+        sched_free(sched);
+        return -1;
+    }
+    sweep(sched);
+    *ret_sched = sched;
+    return 0;
+}
+
+static void doomed_clear(struct sched *sched) {
+    while (sched->doomed != NULL) {
+        struct doomed *doomed = sched->doomed;
+        sched->doomed = doomed->next;
+        free(doomed);
+    }
+}
+
+void sched_free(struct sched *sched) {
+    if (sched == NULL)
+        return;
+    while (sched->attempts != NULL) {
+        struct attempt *attempt = sched->attempts;
+        sched->attempts = attempt->next;
+        attempt_free(attempt);
+    }
+    doomed_clear(sched);
+    probe_free(sched->probe);
+    loop_timer_remove(sched->pause);
+    free(sched->data_dir);
+    free(sched->worker_path);
+    free(sched);
+}
+
+/* --- the end of a turn --- */
+
+static struct attempt *find(const struct sched *sched, const char *id) {
+    struct attempt *attempt = sched->attempts;
+    while (attempt != NULL && strcmp(attempt->job.id, id) != 0)
+        attempt = attempt->next;
+    return attempt;
+}
+
+static const struct attempt *on_device(const struct sched *sched, const char *device) {
+    const struct attempt *attempt = sched->attempts;
+    while (attempt != NULL && strcmp(attempt->job.device, device) != 0)
+        attempt = attempt->next;
+    return attempt;
+}
+
+static void doomed_remove(struct sched *sched) {
+    for (const struct doomed *doomed = sched->doomed; doomed != NULL; doomed = doomed->next) {
+        char path[PATH_MAX];
+        struct err why = {0};
+        if (sched_job_dir(sched, doomed->id, path, &why) != 0 || file_remove_tree(path, &why) != 0)
+            log_line("warning", "directory-kept", "job", doomed->id, "reason", why.text, (char *)NULL);
+    }
+    doomed_clear(sched);
+}
+
+/* What a lost commit means for an attempt: a claim never happened, a worker is stopped since the store lacks what it said, an end
+ * is written again. Returns whether the attempt is gone. */
+static bool lose(struct attempt *attempt) {
+    switch (attempt->phase) {
+    case ATTEMPT_CLAIMED:
+        return true;
+    case ATTEMPT_RUNNING:
+        if (attempt->wrote)
+            attempt_stop(attempt, STOP_STORAGE);
+        return false;
+    case ATTEMPT_FILED:
+        attempt->phase = ATTEMPT_ENDED;
+        return false;
+    case ATTEMPT_ENDED:
+        return false;
+    }
+    return false;
+}
+
+/* What a commit means for an attempt. Returns whether it is gone. */
+static bool keep(struct attempt *attempt) {
+    switch (attempt->phase) {
+    case ATTEMPT_CLAIMED:
+        attempt_launch(attempt);
+        return false;
+    case ATTEMPT_RUNNING:
+        if (attempt->stop != STOP_NONE)
+            attempt_stop(attempt, attempt->stop);
+        return false;
+    case ATTEMPT_FILED:
+        return true;
+    case ATTEMPT_ENDED:
+        if (!attempt->sched->paused)
+            attempt_file(attempt);
+        return false;
+    }
+    return false;
+}
+
+static void each_attempt(struct sched *sched, bool (*gone)(struct attempt *attempt)) {
+    for (struct attempt **link = &sched->attempts; *link != NULL;) {
+        struct attempt *attempt = *link;
+        bool remove = gone(attempt);
+        attempt->wrote = false;
+        if (!remove) {
+            link = &attempt->next;
+            continue;
+        }
+        *link = attempt->next;
+        attempt_free(attempt);
+    }
+}
+
+static void claim(struct sched *sched, const char *device) {
+    struct err why = {0};
+    bool found = false;
+    struct attempt *attempt = attempt_new(sched, &why);
+    int rc = attempt == NULL ? -1 : store_job_claim(sched->options.store, device, &attempt->job, &found, &why);
+    if (rc != 0) {
+        log_line("error", "claim-failed", "device", device, "reason", why.text, (char *)NULL);
+        sched_pause(sched);
+    }
+    if (rc != 0 || !found) {
+        attempt_free(attempt);
+        return;
+    }
+    attempt->next = sched->attempts;
+    sched->attempts = attempt;
+    loop_again(sched->options.loop);
+}
+
+static void claim_all(struct sched *sched) {
+    size_t i;
+    json_t *device;
+    json_array_foreach(probe_devices(sched->probe), i, device) {
+        const char *id = json_string_value(json_object_get(device, "id"));
+        if (json_array_size(json_object_get(device, "backends")) > 0 && on_device(sched, id) == NULL)
+            claim(sched, id);
+    }
+}
+
+void sched_committed(struct sched *sched, bool committed) {
+    if (committed) {
+        doomed_remove(sched);
+    } else {
+        doomed_clear(sched);
+        sched_pause(sched);
+    }
+    each_attempt(sched, committed ? keep : lose);
+    if (!committed || sched->paused)
+        return;
+    if (!sched->draining) {
+        claim_all(sched);
+    } else if (sched->attempts == NULL && sched->drained != NULL) {
+        loop_fn *drained = sched->drained;
+        sched->drained = NULL;
+        drained(sched->drained_arg);
+    }
+}
+
+/* --- requests --- */
+
+static int cancel_running(struct sched *sched, const char *id, struct err *err) {
+    struct attempt *attempt = find(sched, id);
+    if (store_job_cancel_requested(sched->options.store, id, err) != 0)
+        return -1;
+    if (attempt != NULL && (attempt->stop == STOP_NONE || attempt->stop == STOP_DRAIN))
+        attempt->stop = STOP_CANCEL; /* sent after the commit */
+    return 0;
+}
+
+static int cancel(struct sched *sched, const struct job *job, struct err *err) {
+    switch (job->state) {
+    case JOB_QUEUED:
+        return store_job_move(sched->options.store, job->id, JOB_QUEUED, job->attempt, JOB_CANCELLED, NULL, NULL, err);
+    case JOB_STARTING:
+    case JOB_RUNNING:
+        return cancel_running(sched, job->id, err);
+    case JOB_CANCELLED:
+        return 0;
+    case JOB_SUCCEEDED:
+    case JOB_FAILED:
+        return err_set(err, ERR_CONFLICT, "job %s has %s already; there is nothing to cancel", job->id,
+                       job_state_name(job->state));
+    }
+    return 0;
+}
+
+int sched_cancel(struct sched *sched, const struct viewer *viewer, const char *id, struct job *ret_job, struct err *err) {
+    struct job job;
+    if (store_job_get(sched->options.store, viewer, id, &job, err) != 0)
+        return -1;
+    int rc = cancel(sched, &job, err);
+    job_done(&job);
+    return rc == 0 ? store_job_get(sched->options.store, viewer, id, ret_job, err) : -1;
+}
+
+int sched_retry(struct sched *sched, const struct viewer *viewer, const char *id, struct job *ret_job, struct err *err) {
+    struct job job;
+    if (store_job_get(sched->options.store, viewer, id, &job, err) != 0)
+        return -1;
+    int rc;
+    if (job.state == JOB_FAILED || job.state == JOB_CANCELLED)
+        rc = store_job_move(sched->options.store, id, job.state, job.attempt, JOB_QUEUED, NULL, ret_job, err);
+    else
+        rc = err_set(err, ERR_CONFLICT, "job %s is %s; only a failed or cancelled job can be tried again", job.id,
+                     job_state_name(job.state));
+    job_done(&job);
+    return rc;
+}
+
+int sched_delete(struct sched *sched, const struct viewer *viewer, const char *id, struct err *err) {
+    struct doomed *doomed = calloc(1, sizeof *doomed);
+    if (doomed == NULL)
+        return err_set(err, ERR_MEMORY, "out of memory while deleting a job");
+    if (store_job_delete(sched->options.store, viewer, id, err) != 0) {
+        free(doomed);
+        return -1;
+    }
+    snprintf(doomed->id, sizeof doomed->id, "%s", id);
+    doomed->next = sched->doomed;
+    sched->doomed = doomed;
+    return 0;
+}
+
+void sched_drain(struct sched *sched, loop_fn *done, void *arg) {
+    bool again = sched->draining;
+    sched->draining = true;
+    sched->drained = done;
+    sched->drained_arg = arg;
+    for (struct attempt *attempt = sched->attempts; attempt != NULL; attempt = attempt->next) {
+        attempt_stop(attempt, STOP_DRAIN);
+        if (again)
+            attempt_kill(attempt);
+    }
+    loop_again(sched->options.loop);
+}
+
+/* --- what others may know --- */
+
+static json_t *device_json(const struct sched *sched, json_t *card) {
+    json_t *device = json_deep_copy(card);
+    const struct attempt *attempt = on_device(sched, json_string_value(json_object_get(card, "id")));
+    json_t *more =
+        json_pack("{s:s, s:s?}", "state", attempt != NULL ? "busy" : "ready", "job", attempt != NULL ? attempt->job.id : NULL);
+    if (device == NULL || more == NULL || json_object_update(device, more) != 0) {
+        json_decref(device);
+        device = NULL;
+    }
+    json_decref(more);
+    return device;
+}
+
+json_t *sched_devices(const struct sched *sched) {
+    const json_t *cards = probe_devices(sched->probe);
+    size_t i;
+    json_t *card, *items = json_array();
+    json_array_foreach(cards, i, card) {
+        if (json_array_append_new(items, device_json(sched, card)) != 0) {
+            json_decref(items);
+            return NULL;
+        }
+    }
+    const char *reason = probe_reason(sched->probe);
+    const char *state = cards != NULL ? "ready" : probe_running(sched->probe) ? "probing" : "failed";
+    return json_pack("{s:o, s:s, s:s?}", "items", items, "state", state, "reason", reason[0] != '\0' ? reason : NULL);
+}
+
+const json_t *sched_datasets(const struct sched *sched) {
+    return probe_datasets(sched->probe);
+}
+
+int sched_threads(const struct sched *sched) {
+    (void)sched;
+    cpu_set_t set;
+    return sched_getaffinity(0, sizeof set, &set) == 0 && CPU_COUNT(&set) > 0 ? CPU_COUNT(&set) : 1;
+}
+
+int sched_log(struct sched *sched, const char *id, size_t limit, char **ret_text, size_t *ret_size, struct err *err) {
+    char dir[PATH_MAX];
+    if (sched_job_dir(sched, id, dir, err) != 0)
+        return -1;
+    return joblog_tail(dir, limit, ret_text, ret_size, err);
+}
+
+struct sched_counters sched_counters(const struct sched *sched) {
+    return sched->counters;
+}
