@@ -5,5 +5,6 @@
 #pragma GCC diagnostic ignored "-Wpsabi"
 #define LANES 8
 #define KERNELS kernels_avx2
+#define LOAD_BF16 widen_bf16
 #define STORE_BF16 round_bf16
 #include "server/backend/onednn/kernels_body.h"

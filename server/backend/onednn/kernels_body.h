@@ -1,4 +1,5 @@
-/* The hot loops themselves. The including file sets the instruction set, LANES, KERNELS (the table's name) and STORE_BF16. */
+/* The hot loops themselves. The including file sets the instruction set, LANES, KERNELS (the table's name), LOAD_BF16 and
+ * STORE_BF16. */
 #include <stdint.h>
 #include <string.h>
 
@@ -12,13 +13,8 @@ typedef uint16_t vh __attribute__((vector_size(LANES * 2), may_alias));
 
 #define INLINE static inline __attribute__((always_inline))
 
-/* Coefficients come from arrays aligned like tensors; vectors travel by pointer because their calling convention depends on the
- * instruction set. */
-INLINE void get(vf *ret, const void *from, size_t i, bool bf16) {
-    if (bf16)
-        *ret = (vf)(__builtin_convertvector(((const vh *)from)[i], vu) << 16);
-    else
-        *ret = ((const vf *)from)[i];
+INLINE void widen_bf16(vf *to, const vh *from) {
+    *to = (vf)(__builtin_convertvector(*from, vu) << 16);
 }
 
 /* To bf16 by rounding to nearest even; a NaN stays a NaN. */
@@ -27,6 +23,15 @@ INLINE void round_bf16(vh *to, const vf *value) {
     vu is_nan = (vu)(*value != *value);
     vu rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
     *to = __builtin_convertvector((rounded & ~is_nan) | (0x7fc0 & is_nan), vh);
+}
+
+/* Coefficients come from arrays aligned like tensors; vectors travel by pointer because their calling convention depends on the
+ * instruction set. */
+INLINE void get(vf *ret, const void *from, size_t i, bool bf16) {
+    if (bf16)
+        LOAD_BF16(ret, ((const vh *)from) + i);
+    else
+        *ret = ((const vf *)from)[i];
 }
 
 INLINE void put(void *to, size_t i, bool bf16, const vf *value) {
@@ -146,30 +151,32 @@ INLINE void gradient_at(vf *g, const vf *x, const struct norm_row *row, size_t i
         mask_by(g, &other);
 }
 
+INLINE void back_sum_at(const struct norm_row *row, const vf *mean, size_t i, bool bf16, vf *sum_g, vf *sum_gx) {
+    vf x, g;
+    get(&x, row->x, i, bf16);
+    gradient_at(&g, &x, row, i, bf16);
+    *sum_g += g;
+    *sum_gx += g * (x - *mean);
+    if (row->masked)
+        put(row->masked, i, bf16, &g);
+}
+
 INLINE void back_sums_body(const struct norm_row *row, bool bf16) {
     const vf mean = *(const vf *)row->mean;
     for (size_t start = 0; start < row->pixels; start += F32_RUN) {
-        size_t end = row->pixels - start < F32_RUN ? row->pixels : start + F32_RUN;
-        vf s = {0}, q = {0};
-        for (size_t i = start; i < end; i++) {
-            vf x, g;
-            get(&x, row->x, i, bf16);
-            gradient_at(&g, &x, row, i, bf16);
-            s += g;
-            q += g * (x - mean);
-            if (row->masked)
-                put(row->masked, i, bf16, &g);
+        size_t end = row->pixels - start < F32_RUN ? row->pixels : start + F32_RUN, i = start;
+        vf s0 = {0}, s1 = {0}, q0 = {0}, q1 = {0};
+        for (; i + 2 <= end; i += 2) {
+            back_sum_at(row, &mean, i, bf16, &s0, &q0);
+            back_sum_at(row, &mean, i + 1, bf16, &s1, &q1);
         }
-        add_to_double(row->sum_g, &s);
-        add_to_double(row->sum_gx, &q);
+        if (i < end)
+            back_sum_at(row, &mean, i, bf16, &s0, &q0);
+        s0 += s1;
+        q0 += q1;
+        add_to_double(row->sum_g, &s0);
+        add_to_double(row->sum_gx, &q0);
     }
-}
-
-static void norm_back_sums(const struct norm_row *row) {
-    if (row->bf16)
-        back_sums_body(row, true);
-    else
-        back_sums_body(row, false);
 }
 
 INLINE void back_apply_body(const struct norm_row *row, bool bf16) {
@@ -186,12 +193,34 @@ INLINE void back_apply_body(const struct norm_row *row, bool bf16) {
     }
 }
 
-static void norm_back_apply(const struct norm_row *row) {
-    if (row->bf16)
-        back_apply_body(row, true);
-    else
-        back_apply_body(row, false);
+/* Runs BODY on a private copy of the row, so that stores cannot change it, with loops of their own for the two cases that a
+ * residual network is made of: norm + ReLU with one gradient, and norm + add + ReLU with two. */
+#define FOR_ROW_KINDS(BODY)                                     \
+    struct norm_row copy = *row;                                \
+    if (copy.mask == MASK_X && !copy.g2 && !copy.masked) {      \
+        copy.mask = MASK_X;                                     \
+        copy.g2 = copy.masked = NULL;                           \
+        if (copy.bf16)                                          \
+            BODY(&copy, true);                                  \
+        else                                                    \
+            BODY(&copy, false);                                 \
+    } else if (copy.mask == MASK_Y && copy.g2 && copy.masked) { \
+        copy.mask = MASK_Y;                                     \
+        if (copy.bf16)                                          \
+            BODY(&copy, true);                                  \
+        else                                                    \
+            BODY(&copy, false);                                 \
+    } else if (copy.bf16) {                                     \
+        BODY(&copy, true);                                      \
+    } else {                                                    \
+        BODY(&copy, false);                                     \
+    }
+
+static void norm_back_sums(const struct norm_row *row) {
+    FOR_ROW_KINDS(back_sums_body)
 }
+
+static void norm_back_apply(const struct norm_row *row){FOR_ROW_KINDS(back_apply_body)}
 
 INLINE void add_body(void *dst, const void *a, const void *b, size_t n, bool bf16, bool relu) {
     for (size_t i = 0; i < n / LANES; i++) {

@@ -118,6 +118,24 @@ TARGET static void pair_g(const struct work *work, int block) {
         }
 }
 
+/* The pairs of one input row for one kernel column. Pairs inside of the row, all but one or two, need no look at the borders. */
+TARGET static void pair_row(const struct wgrad *s, uint32_t *to, const uint16_t *row, int kx, int pairs, __m512i order) {
+    int p = 0, step = 2 * s->stride_w, column = kx - s->pad_w, last = s->in_w - 1 - s->stride_w;
+    for (; p < pairs && column < 0; p++, column += step)
+        pair_up(to + (size_t)p * LANE, pixel(row, column, s->in_w),
+                2 * p + 1 < s->out_w ? pixel(row, column + s->stride_w, s->in_w) : NULL, order);
+    for (; p < pairs && column <= last && 2 * p + 1 < s->out_w; p++, column += step) {
+        const uint16_t *from = row + (size_t)column * LANE;
+        __m512i both = _mm512_loadu_si512(from);
+        if (s->stride_w != 1)
+            both = _mm512_inserti64x4(both, _mm256_loadu_si256((const __m256i *)(const void *)(from + s->stride_w * LANE)), 1);
+        _mm512_store_si512(to + (size_t)p * LANE, _mm512_permutexvar_epi16(order, both));
+    }
+    for (; p < pairs; p++, column += step)
+        pair_up(to + (size_t)p * LANE, pixel(row, column, s->in_w),
+                2 * p + 1 < s->out_w ? pixel(row, column + s->stride_w, s->in_w) : NULL, order);
+}
+
 /* Layout: [image][input row][kernel column][pair][16]. Rows outside of the image are not written, nor read later. */
 TARGET static void pair_x(const struct work *work, int block) {
     const struct wgrad *s = work->shape;
@@ -127,17 +145,10 @@ TARGET static void pair_x(const struct work *work, int block) {
         for (int r = 0; r < (int)work->in_rows; r++) {
             int y = work->first_row * s->stride_h - s->pad_h + r;
             size_t index = (size_t)(work->first_image + image) * (size_t)s->in_blocks + (size_t)block;
-            if (y < 0 || y >= s->in_h) {
-                to += (size_t)s->kernel_w * work->pairs * LANE;
-                continue;
-            }
-            const uint16_t *row = work->x + (index * (size_t)s->in_h + (size_t)y) * (size_t)s->in_w * LANE;
-            for (int kx = 0; kx < s->kernel_w; kx++)
-                for (int p = 0; p < (int)work->pairs; p++, to += LANE) {
-                    int column = 2 * p * s->stride_w + kx - s->pad_w;
-                    bool second = 2 * p + 1 < s->out_w;
-                    pair_up(to, pixel(row, column, s->in_w), second ? pixel(row, column + s->stride_w, s->in_w) : NULL, order);
-                }
+            for (int kx = 0; kx < s->kernel_w; kx++, to += work->pairs * LANE)
+                if (y >= 0 && y < s->in_h)
+                    pair_row(s, to, work->x + (index * (size_t)s->in_h + (size_t)y) * (size_t)s->in_w * LANE, kx,
+                             (int)work->pairs, order);
         }
 }
 
