@@ -25,7 +25,7 @@ static const struct option_row {
      offsetof(struct options, allow_remote), 0},
     {"--web", "DIR", "the dashboard's files (default: beside this program, or ../share/residuum/web)", KIND_TEXT,
      offsetof(struct options, web), sizeof((struct options *)0)->web},
-    {"--worker", "PATH", "the worker program (default: residuum-worker beside this program)", KIND_TEXT,
+    {"--worker", "PATH", "the worker program (default: beside this program, or in ../lib/residuum)", KIND_TEXT,
      offsetof(struct options, worker), sizeof((struct options *)0)->worker},
     {"--worker-silence", "SECONDS", "kill a worker that says nothing for so long (default: 1800)", KIND_SECONDS,
      offsetof(struct options, silence_s), 0},
@@ -123,21 +123,26 @@ static int default_data(struct options *options, struct err *err) {
     return fits(snprintf(options->data, sizeof options->data, "%s/.local/state/residuum", home), sizeof options->data, err);
 }
 
-/* In the build folder all lies beside the program; installed, the web files lie under share. */
+/* In the build folder all lies beside the program; installed, it lies in ../lib/residuum and ../share/residuum. Of the two places
+ * the second is the answer when neither is there, so that a message names where an installation has it. */
+static int beside_or(const char *dir, const char *name, const char *installed, char *ret_path, size_t size, struct err *err) {
+    if (fits(snprintf(ret_path, size, "%s/%s", dir, name), size, err) != 0)
+        return -1;
+    if (access(ret_path, R_OK) == 0)
+        return 0;
+    return fits(snprintf(ret_path, size, "%s/%s/%s", dir, installed, name), size, err);
+}
+
 static int default_paths(struct options *options, struct err *err) {
     char dir[PATH_MAX];
     if (file_exe_dir(dir, sizeof dir, err) != 0)
         return -1;
     if (options->worker[0] == '\0' &&
-        fits(snprintf(options->worker, sizeof options->worker, "%s/residuum-worker", dir), sizeof options->worker, err) != 0)
+        beside_or(dir, "residuum-worker", "../lib/residuum", options->worker, sizeof options->worker, err) != 0)
         return -1;
     if (options->web[0] != '\0')
         return 0;
-    if (fits(snprintf(options->web, sizeof options->web, "%s/web", dir), sizeof options->web, err) != 0)
-        return -1;
-    if (access(options->web, R_OK) == 0)
-        return 0;
-    return fits(snprintf(options->web, sizeof options->web, "%s/../share/residuum/web", dir), sizeof options->web, err);
+    return beside_or(dir, "web", "../share/residuum", options->web, sizeof options->web, err);
 }
 
 /* A worker runs in its job's directory, so that a path from the command line must not depend on ours. */
