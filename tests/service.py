@@ -133,6 +133,11 @@ class Daemon:
 
     # --- what the kernel counts ---
 
+    def children(self):
+        """Process ids of the workers."""
+        pid = self.process.pid
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()]
+
     def rss_bytes(self):
         text = Path(f"/proc/{self.process.pid}/status").read_text(encoding="ascii")
         return int(re.search(r"VmRSS:\s+(\d+) kB", text).group(1)) * 1024
