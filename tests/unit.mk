@@ -6,6 +6,8 @@
 UNIT_common := $(COMMON)
 UNIT_golden := $(O)/tests/ops/rig.o $(GRAPH) $(COMMON)
 UNIT_ops := $(patsubst %,$(O)/tests/ops/%.o,against cases fd rig values) $(GRAPH) $(COMMON)
+UNIT_loop := $(COMMON)
+UNIT_sched := $(SCHED) $(STORE) $(COMMON)
 UNIT_spec := $(COMMON)
 UNIT_sse := $(O)/client/sse.o $(O)/client/buffer.o $(COMMON)
 UNIT_LDFLAGS_sse := -Wl,--wrap=calloc,--wrap=realloc
@@ -14,6 +16,9 @@ UNIT_client_stream := $(filter-out $(O)/client/main.o,$(CLIENT)) $(COMMON)
 UNIT_data_batch := $(patsubst %,$(O)/server/train/%.o,batch data fashion idx shapes) $(COMMON)
 UNIT_data_idx := $(O)/server/train/idx.o $(COMMON)
 UNIT_LDFLAGS_data_idx := -Wl,--wrap=malloc
+UNIT_store_job := $(O)/tests/unit/store_rig.o $(STORE) $(COMMON)
+UNIT_store_schema := $(O)/tests/unit/store_rig.o $(STORE) $(COMMON)
+UNIT_store_turn := $(O)/tests/unit/store_rig.o $(STORE) $(COMMON)
 UNIT_train_safetensors := $(O)/server/train/safetensors.o $(COMMON)
 UNIT_LDFLAGS_train_safetensors := -Wl,--wrap=malloc,--wrap=calloc
 UNIT_train_schedule := $(COMMON)
