@@ -5,9 +5,8 @@ import { readFile } from 'node:fs/promises';
 import { createServer } from 'node:http';
 import { extname, join, normalize } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { WEB } from './daemon.mjs';
 
-const ROOT = fileURLToPath(new URL('../..', import.meta.url));
-export const WEB = join(ROOT, process.env.RESIDUUM_BUILD ?? 'build/release', 'web');
 export const HEADERS = {
   'Content-Security-Policy':
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; font-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; require-trusted-types-for 'script'",
