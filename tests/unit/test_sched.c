@@ -1,0 +1,460 @@
+/* The scheduler's parts: what a worker may say, lines out of a pipe, child processes, the job's log. */
+#include <errno.h>
+#include <fcntl.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "common/file.h"
+#include "server/sched/private.h"
+
+/* --- messages --- */
+
+#define HELLO_REST                                                                                                            \
+    "\"backend\":\"ref\",\"backend_version\":\"1\",\"device\":\"cpu\",\"precision\":\"f32\",\"threads\":1,\"parameters\":10," \
+    "\"memory_bytes\":100,\"resumed\":null}"
+#define EPOCH_HEAD "{\"type\":\"epoch\",\"seq\":7,\"epoch\":1,\"train\":{\"loss\":1.0,\"accuracy\":0.5},"
+#define EPOCH_TAIL ",\"lr\":0.1,\"seconds\":1.5,\"images_per_second\":100.0}"
+
+/* Lines with seq 7; a part of the complaint, or NULL for a good line. */
+static const struct {
+    const char *line, *complaint;
+} lines[] = {
+    {"{\"type\":\"hello\",\"seq\":7,\"protocol\":1," HELLO_REST, NULL},
+    {"{\"type\":\"hello\",\"seq\":7,\"protocol\":2," HELLO_REST, "protocol"},
+    {"{\"type\":\"hello\",\"seq\":7," HELLO_REST, "lacks \"protocol\""},
+    {"{\"type\":\"hello\",\"seq\":7,\"protocol\":1,\"more\":1," HELLO_REST, "fields"},
+    {"{\"type\":\"done\",\"seq\":7,\"epochs\":5}", NULL},
+    {"{\"type\":\"done\",\"seq\":8,\"epochs\":5}", "seq"},
+    {"{\"type\":\"done\",\"seq\":6,\"epochs\":5}", "seq"},
+    {"{\"type\":\"done\",\"seq\":\"7\",\"epochs\":5}", "seq"},
+    {"{\"type\":\"done\",\"epochs\":5}", "seq"},
+    {"{\"type\":\"done\",\"seq\":7,\"epochs\":0}", "epochs"},
+    {"{\"type\":\"done\",\"seq\":7,\"epochs\":5.5}", "epochs"},
+    {"{\"type\":\"done\",\"seq\":7,\"epochs\":99999999999}", "epochs"},
+    {"{\"type\":\"bye\",\"seq\":7}", "type"},
+    {"{\"seq\":7}", "type"},
+    {"[]", "not an object"},
+    {"", "not JSON"},
+    {"{\"type\":\"done\",\"seq\":7,\"epochs\":5", "not JSON"},
+    {"{\"type\":\"done\",\"seq\":7,\"epochs\":5}{}", "not JSON"},
+    {"{\"type\":\"done\",\"seq\":7,\"epochs\":5,\"x\":\"\xff\"}", "not JSON"},
+    {"{\"type\":\"done\",\"seq\":7,\"epochs\":NaN}", "not JSON"},
+    {"{\"type\":\"error\",\"seq\":7,\"code\":\"non-finite-loss\",\"text\":\"t\",\"pointer\":\"\"}", NULL},
+    {"{\"type\":\"error\",\"seq\":7,\"code\":\"none\",\"text\":\"t\",\"pointer\":\"\"}", "unknown code"},
+    {"{\"type\":\"error\",\"seq\":7,\"code\":\"oops\",\"text\":\"t\",\"pointer\":\"\"}", "unknown code"},
+    {"{\"type\":\"error\",\"seq\":7,\"code\":\"internal\",\"text\":\"\",\"pointer\":\"\"}", "text"},
+    {"{\"type\":\"checkpoint\",\"seq\":7,\"epoch\":0,\"step\":3,\"file\":\"a\",\"bytes\":9}", NULL},
+    {"{\"type\":\"checkpoint\",\"seq\":7,\"epoch\":0,\"step\":3,\"file\":\"../a\",\"bytes\":9}", "outside"},
+    {"{\"type\":\"checkpoint\",\"seq\":7,\"epoch\":0,\"step\":-1,\"file\":\"a\",\"bytes\":9}", "step"},
+    {"{\"type\":\"progress\",\"seq\":7,\"epoch\":1,\"epochs\":2,\"phase\":\"train\",\"step\":0,\"steps\":5,\"loss\":null,"
+     "\"images_per_second\":null,\"seconds_left\":null}",
+     NULL},
+    {"{\"type\":\"progress\",\"seq\":7,\"epoch\":1,\"epochs\":2,\"phase\":\"lunch\",\"step\":0,\"steps\":5,\"loss\":1,"
+     "\"images_per_second\":1,\"seconds_left\":1}",
+     "phase"},
+    {"{\"type\":\"progress\",\"seq\":7,\"epoch\":1,\"epochs\":2,\"phase\":\"train\",\"step\":0,\"steps\":5,\"loss\":1,"
+     "\"images_per_second\":-1,\"seconds_left\":1}",
+     "images_per_second"},
+    {EPOCH_HEAD
+     "\"test\":{\"loss\":1,\"accuracy\":1,\"confusion\":[[3,0],[1,2]],\"softmax\":[[0.5,0.5]],\"labels\":[1]}" EPOCH_TAIL,
+     NULL},
+    {EPOCH_HEAD
+     "\"test\":{\"loss\":1,\"accuracy\":1.1,\"confusion\":[[3,0],[1,2]],\"softmax\":[[0.5,0.5]],\"labels\":[1]}" EPOCH_TAIL,
+     "accuracy"},
+    {EPOCH_HEAD
+     "\"test\":{\"loss\":null,\"accuracy\":1,\"confusion\":[[3,0],[1,2]],\"softmax\":[[0.5,0.5]],\"labels\":[1]}" EPOCH_TAIL,
+     "loss"},
+    {EPOCH_HEAD
+     "\"test\":{\"loss\":1,\"accuracy\":1,\"confusion\":[[3,0],[1]],\"softmax\":[[0.5,0.5]],\"labels\":[1]}" EPOCH_TAIL,
+     "confusion"},
+    {EPOCH_HEAD
+     "\"test\":{\"loss\":1,\"accuracy\":1,\"confusion\":[[3,-1],[1,2]],\"softmax\":[[0.5,0.5]],\"labels\":[1]}" EPOCH_TAIL,
+     "confusion"},
+    {EPOCH_HEAD "\"test\":{\"loss\":1,\"accuracy\":1,\"confusion\":{},\"softmax\":[[0.5,0.5]],\"labels\":[1]}" EPOCH_TAIL,
+     "confusion"},
+    {EPOCH_HEAD "\"test\":{\"loss\":1,\"accuracy\":1,\"confusion\":[],\"softmax\":[[0.5,0.5]],\"labels\":[1]}" EPOCH_TAIL,
+     "confusion"},
+    {EPOCH_HEAD
+     "\"test\":{\"loss\":1,\"accuracy\":1,\"confusion\":[[3,0],[1,2]],\"softmax\":[[0.5,1.5]],\"labels\":[1]}" EPOCH_TAIL,
+     "softmax"},
+    {EPOCH_HEAD "\"test\":{\"loss\":1,\"accuracy\":1,\"confusion\":[[3,0],[1,2]],\"softmax\":[[1]],\"labels\":[1]}" EPOCH_TAIL,
+     "fit together"},
+    {EPOCH_HEAD
+     "\"test\":{\"loss\":1,\"accuracy\":1,\"confusion\":[[3,0],[1,2]],\"softmax\":[[0.5,0.5]],\"labels\":[]}" EPOCH_TAIL,
+     "fit together"},
+    {EPOCH_HEAD "\"test\":7" EPOCH_TAIL, "test"},
+};
+
+static void test_messages(void **state) {
+    (void)state;
+    for (size_t i = 0; i < sizeof lines / sizeof lines[0]; i++) {
+        struct message message = {0};
+        struct err err = {0};
+        int rc = message_parse(lines[i].line, strlen(lines[i].line), 7, &message, &err);
+        if (lines[i].complaint == NULL && rc != 0)
+            fail_msg("line %zu: %s", i, err.text);
+        if (lines[i].complaint != NULL && (rc == 0 || err.code != ERR_PROTOCOL || strstr(err.text, lines[i].complaint) == NULL))
+            fail_msg("line %zu: %d '%s', expected '%s'", i, rc, err.text, lines[i].complaint);
+        if (rc == 0)
+            message_done(&message);
+    }
+}
+
+static void test_message_content(void **state) {
+    (void)state;
+    struct message message = {0};
+    struct err err = {0};
+    static const char line[] =
+        "{\"type\":\"error\",\"seq\":7,\"code\":\"storage-full\",\"text\":\"no 100%s room\",\"pointer\":\"/a\"}";
+    assert_int_equal(message_parse(line, sizeof line - 1, 7, &message, &err), 0);
+    assert_int_equal(message.said.code, ERR_FULL);
+    assert_string_equal(message.said.text, "no 100%s room");
+    assert_string_equal(message.said.pointer, "/a");
+    assert_null(json_object_get(message.fields, "seq"));
+    message_done(&message);
+}
+
+static void test_probe_answers(void **state) {
+    (void)state;
+    static const char good[] = "{\"protocol\":1,\"devices\":[{\"id\":\"cpu\",\"name\":\"c\",\"threads\":2,\"memory_bytes\":1,"
+                               "\"backends\":[{\"name\":\"ref\",\"version\":\"1\",\"precisions\":[\"f32\"]}],\"unusable\":[]}],"
+                               "\"datasets\":[{\"name\":\"shapes\",\"available\":true,\"reason\":null}]}";
+    static const char bad[] = "{\"protocol\":1,\"devices\":[{\"id\":\"\",\"name\":\"c\",\"threads\":2,\"memory_bytes\":1,"
+                              "\"backends\":[],\"unusable\":[]}],\"datasets\":[]}";
+    struct err err = {0}, none = {0};
+    json_t *answer = message_parse_probe(good, sizeof good - 1, &none);
+    assert_non_null(answer);
+    json_decref(answer);
+    assert_null(message_parse_probe(bad, sizeof bad - 1, &err));
+    assert_non_null(strstr(err.text, "\"id\" of devices"));
+    for (size_t size = 0; size < sizeof good - 1; size++) { /* cut anywhere: refused, never read beyond */
+        char *cut = malloc(size + 1);
+        memcpy(cut, good, size);
+        struct err why = {0};
+        assert_null(message_parse_probe(cut, size, &why));
+        free(cut);
+    }
+}
+
+/* --- lines out of a pipe --- */
+
+struct heard {
+    struct loop *loop;
+    struct pump *pump;
+    int fds[2], lines, oversize, refuse;
+    size_t bytes;
+    char last[64];
+};
+
+static int hear(void *arg, const char *line, size_t size) {
+    struct heard *heard = arg;
+    heard->lines++;
+    heard->bytes += size;
+    snprintf(heard->last, sizeof heard->last, "%.*s", (int)size, line);
+    return heard->refuse;
+}
+
+static void hear_oversize(void *arg) {
+    ((struct heard *)arg)->oversize++;
+}
+
+static void heard_start(struct heard *heard, size_t line_max) {
+    struct err err = {0};
+    *heard = (struct heard){.loop = loop_new(&err)};
+    assert_int_equal(pipe2(heard->fds, O_NONBLOCK), 0);
+    struct pump_options options = {
+        .loop = heard->loop, .fd = heard->fds[0], .line_max = line_max, .fn = hear, .oversize = hear_oversize, .arg = heard};
+    heard->pump = pump_new(&options, &err);
+    assert_non_null(heard->pump);
+}
+
+static void heard_stop(struct heard *heard) {
+    pump_free(heard->pump);
+    loop_free(heard->loop);
+    close(heard->fds[0]);
+    if (heard->fds[1] >= 0)
+        close(heard->fds[1]);
+}
+
+static void say(struct heard *heard, const char *text) {
+    assert_int_equal(write(heard->fds[1], text, strlen(text)), strlen(text));
+    pump_drain(heard->pump);
+}
+
+static void test_lines_cut_anywhere(void **state) {
+    (void)state;
+    static const char text[] = "one\n\ntwo three\nfour";
+    for (size_t cut = 0; cut <= sizeof text - 1; cut++) {
+        struct heard heard;
+        char head[sizeof text];
+        heard_start(&heard, 64);
+        memcpy(head, text, cut);
+        head[cut] = '\0';
+        say(&heard, head);
+        say(&heard, text + cut);
+        assert_int_equal(heard.lines, 3);
+        assert_string_equal(heard.last, "two three");
+        assert_true(pump_is_cut(heard.pump));
+        say(&heard, "\n");
+        assert_string_equal(heard.last, "four");
+        assert_false(pump_is_cut(heard.pump));
+        heard_stop(&heard);
+    }
+}
+
+static void test_line_limit(void **state) {
+    (void)state;
+    static const struct {
+        const char *text;
+        int lines, oversize;
+    } cases[] = {
+        {"123456789\n", 2, 0},           /* 10 bytes with the newline: allowed */
+        {"1234567890\n", 0, 1},          /* 11 */
+        {"1234567890", 0, 1},            /* no newline could make it fit */
+        {"a\n1234567890123\nb\n", 1, 1}, /* nothing after it is heard */
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct heard heard;
+        heard_start(&heard, 10);
+        say(&heard, cases[i].text);
+        say(&heard, "more\n");
+        assert_int_equal(heard.lines, cases[i].lines);
+        assert_int_equal(heard.oversize, cases[i].oversize);
+        heard_stop(&heard);
+    }
+}
+
+static void test_refusal_ends_the_reading(void **state) {
+    (void)state;
+    struct heard heard;
+    heard_start(&heard, 64);
+    heard.refuse = -1;
+    say(&heard, "one\ntwo\n");
+    assert_int_equal(heard.lines, 1);
+    heard_stop(&heard);
+}
+
+static void test_long_lines(void **state) {
+    (void)state;
+    struct heard heard;
+    enum { BYTES = 1000000 };
+    heard_start(&heard, BYTES + 1);
+    char *text = malloc(10001);
+    memset(text, 'x', 10000);
+    text[10000] = '\0';
+    for (int i = 0; i < BYTES / 10000; i++)
+        say(&heard, text);
+    say(&heard, "\n");
+    assert_int_equal(heard.lines, 1);
+    assert_int_equal(heard.bytes, BYTES);
+    free(text);
+    heard_stop(&heard);
+}
+
+/* --- processes --- */
+
+struct child {
+    struct loop *loop;
+    struct proc proc;
+    struct proc_end end;
+    char text[4096];
+    size_t used;
+    bool reaped;
+};
+
+static int child_said(void *arg, const char *data, size_t size) {
+    struct child *child = arg;
+    assert_true(child->used + size < sizeof child->text);
+    memcpy(child->text + child->used, data, size);
+    child->used += size;
+    return 0;
+}
+
+static void child_ended(void *arg, uint32_t epoll_events) {
+    struct child *child = arg;
+    (void)epoll_events;
+    child->reaped = proc_reap(&child->proc, &child->end);
+    loop_stop(child->loop);
+}
+
+/* Runs a shell command to its end. */
+static struct child run_child(const char *command) {
+    struct err err = {0};
+    struct child child = {.loop = loop_new(&err), .proc = PROC_NONE};
+    const char *const argv[] = {"/bin/sh", "-c", command, NULL};
+    struct proc_options options = {.argv = argv, .dir = "/", .nice = 3};
+    if (proc_spawn(&options, &child.proc, &err) != 0)
+        fail_msg("%s", err.text);
+    struct pump_options out = {.loop = child.loop, .fd = child.proc.out, .fn = child_said, .arg = &child};
+    struct pump *pump = pump_new(&out, &err);
+    struct loop_fd *watch = loop_fd_add(child.loop, child.proc.pidfd, EPOLLIN, child_ended, &child, &err);
+    proc_close_in(&child.proc);
+    assert_int_equal(loop_run(child.loop, &err), 0);
+    assert_true(child.reaped);
+    pump_drain(pump);
+    pump_free(pump);
+    loop_fd_remove(watch);
+    proc_done(&child.proc);
+    loop_free(child.loop);
+    return child;
+}
+
+static void test_child_is_clean(void **state) {
+    (void)state;
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigprocmask(SIG_BLOCK, &set, NULL);
+    signal(SIGPIPE, SIG_IGN);
+    int leak = open("/dev/null", O_RDONLY); /* without close-on-exec, as a library might */
+    setenv("SECRET_TOKEN", "x", 1);
+    setenv("RESIDUUM_TEST", "kept", 1);
+    struct child child =
+        run_child("echo \"$SECRET_TOKEN,$RESIDUUM_TEST,$(nice),$PWD\"; for f in /proc/$$/fd/*; do echo -n \"${f##*/} \"; "
+                  "done; exec grep -E 'Sig(Blk|Ign)' /proc/self/status");
+    close(leak);
+    signal(SIGPIPE, SIG_DFL);
+    sigprocmask(SIG_UNBLOCK, &set, NULL);
+    child.text[child.used] = '\0';
+    assert_non_null(strstr(child.text, ",kept,3,/\n0 1 2 "));
+    assert_non_null(strstr(child.text, "SigBlk:\t0000000000000000"));
+    assert_non_null(strstr(child.text, "SigIgn:\t0000000000000000"));
+}
+
+static void test_how_children_end(void **state) {
+    (void)state;
+    static const struct {
+        const char *command, *description;
+    } cases[] = {
+        {"exit 0", "exit code 0 (done)"},
+        {"exit 5", "exit code 5 (trying again may help)"},
+        {"exit 77", "exit code 77 (not one of the worker's own)"},
+        {"kill -9 $$", "killed by signal 9 (SIGKILL)"},
+        {"kill -SEGV $$", "killed by signal 11 (SIGSEGV)"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct child child = run_child(cases[i].command);
+        char text[96];
+        proc_describe(&child.end, text, sizeof text);
+        assert_string_equal(text, cases[i].description);
+    }
+}
+
+static void test_program_that_cannot_run(void **state) {
+    (void)state;
+    static const char *const missing[] = {"/nowhere/residuum-worker", NULL}, *const folder[] = {"/tmp", NULL},
+                             *const sh[] = {"/bin/sh", NULL};
+    struct proc_options options = {.argv = missing, .dir = "/"};
+    struct proc proc;
+    struct err err = {0}, denied = {0}, nowhere = {0};
+    assert_int_equal(proc_spawn(&options, &proc, &err), -1);
+    assert_non_null(strstr(err.text, strerror(ENOENT)));
+    options.argv = folder;
+    assert_int_equal(proc_spawn(&options, &proc, &denied), -1);
+    assert_non_null(strstr(denied.text, strerror(EACCES)));
+    options = (struct proc_options){.argv = sh, .dir = "/nowhere"};
+    assert_int_equal(proc_spawn(&options, &proc, &nowhere), -1);
+}
+
+static void test_the_group_goes_with_the_child(void **state) {
+    (void)state;
+    static const char *const argv[] = {"/bin/sh", "-c", "sleep 1000 & echo $!; wait", NULL};
+    struct proc_options options = {.argv = argv, .dir = "/"};
+    struct proc proc;
+    struct err err = {0};
+    char pid[16] = "";
+    assert_int_equal(proc_spawn(&options, &proc, &err), 0);
+    fcntl(proc.out, F_SETFL, 0);
+    assert_true(read(proc.out, pid, sizeof pid - 1) > 0);
+    proc_done(&proc);
+    char path[64];
+    snprintf(path, sizeof path, "/proc/%d/cmdline", atoi(pid));
+    for (int64_t deadline = clock_ms() + 5000; access(path, F_OK) == 0 && clock_ms() < deadline;) {
+        char *text;
+        size_t size;
+        if (file_read(path, 4096, &text, &size, NULL) != 0)
+            break;
+        free(text);
+        if (size == 0)
+            break; /* a zombie whose new parent has not looked yet */
+    }
+    assert_int_equal(proc.pidfd, -1);
+}
+
+/* --- the log --- */
+
+static void test_log(void **state) {
+    (void)state;
+    char dir[] = "/tmp/residuum-test-log-XXXXXX", *text = NULL;
+    size_t size = 1;
+    struct err err = {0};
+    struct joblog log;
+    assert_non_null(mkdtemp(dir));
+    assert_int_equal(joblog_tail(dir, 100, &text, &size, &err), 0); /* none yet */
+    assert_int_equal(size, 0);
+    free(text);
+    assert_int_equal(joblog_open(dir, &log, &err), 0);
+    joblog_append(&log, "one\ntw\x01o \xc3\xa4 \xff\xc3\n", 15);
+    joblog_append(&log, "half", 4);
+    joblog_note(&log, "attempt %d", 2);
+    joblog_close(&log);
+    assert_int_equal(joblog_tail(dir, 10000, &text, &size, &err), 0);
+    assert_non_null(strstr(text, "one\ntw?o \xc3\xa4 ??\nhalf\n"));
+    assert_non_null(strstr(text, " residuumd: attempt 2\n"));
+    size_t all = size;
+    free(text);
+    assert_int_equal(joblog_tail(dir, all - 2, &text, &size, &err), 0); /* from a line start */
+    assert_int_equal(strncmp(text, "tw?o", 4), 0);
+    free(text);
+    file_remove_tree(dir, NULL);
+}
+
+static void test_log_is_bounded(void **state) {
+    (void)state;
+    char dir[] = "/tmp/residuum-test-log-XXXXXX", *text = NULL;
+    static char chunk[65536];
+    size_t size = 0;
+    struct err err = {0};
+    struct joblog log;
+    assert_non_null(mkdtemp(dir));
+    assert_int_equal(joblog_open(dir, &log, &err), 0);
+    memset(chunk, 'x', sizeof chunk);
+    for (int i = 0; i < 40; i++)
+        joblog_append(&log, chunk, sizeof chunk);
+    for (int i = 0; i < 10000; i++)
+        joblog_note(&log, "attempt %d", i);
+    joblog_close(&log);
+    assert_int_equal(joblog_tail(dir, SIZE_MAX / 2, &text, &size, &err), 0);
+    assert_true(size >= JOBLOG_MAX && size <= JOBLOG_MAX + JOBLOG_RESERVE + 1024);
+    assert_non_null(strstr(text, "\n20")); /* a time: the note that says so begins a line */
+    assert_non_null(strstr(text, "the log is cut here"));
+    free(text);
+    file_remove_tree(dir, NULL);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_messages),
+        cmocka_unit_test(test_message_content),
+        cmocka_unit_test(test_probe_answers),
+        cmocka_unit_test(test_lines_cut_anywhere),
+        cmocka_unit_test(test_line_limit),
+        cmocka_unit_test(test_refusal_ends_the_reading),
+        cmocka_unit_test(test_long_lines),
+        cmocka_unit_test(test_child_is_clean),
+        cmocka_unit_test(test_how_children_end),
+        cmocka_unit_test(test_program_that_cannot_run),
+        cmocka_unit_test(test_the_group_goes_with_the_child),
+        cmocka_unit_test(test_log),
+        cmocka_unit_test(test_log_is_bounded),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
