@@ -1,0 +1,129 @@
+"""Interrupted jobs end with the same bits; a checkpoint that cannot be used is never used silently."""
+import json
+import shutil
+
+import pytest
+from harness import DONE, Worker, digest, needs, results, run, spec
+
+BACKENDS = {
+    "ref": spec(),
+    "onednn": spec(backend="onednn", threads=2, model={"preset": "resnet8", "width": 0.5}),
+}
+
+
+@pytest.fixture(scope="module", params=BACKENDS)
+def whole(request, tmp_path_factory):
+    """(spec, directory, worker) of an uninterrupted job."""
+    needs(request.param)
+    document = BACKENDS[request.param]
+    directory = tmp_path_factory.mktemp("whole") / "job"
+    worker, status = run(directory, document)
+    assert status == DONE, worker.text()
+    return document, directory, worker
+
+
+def killed_after(directory, document, checkpoints):
+    worker = Worker(directory, document, RESIDUUM_CHECKPOINT_MS="1")
+    worker.until("checkpoint", checkpoints)
+    worker.kill()
+
+
+# Five steps an epoch, each with a checkpoint; the sixth of an epoch counts the epoch.
+@pytest.mark.parametrize("checkpoints", [1, 3, 5, 6, 9, 12, 17])
+def test_killed_at_a_step(whole, tmp_path, checkpoints):
+    document, reference, _ = whole
+    directory = tmp_path / "job"
+    killed_after(directory, document, checkpoints)
+    worker, status = run(directory, document)
+    assert status == DONE and worker.events[0]["resumed"] is not None, worker.text()
+    assert digest(directory) == digest(reference)
+    assert results(worker) == results(reference) == results(directory)
+
+
+def test_killed_again_and_again(whole, tmp_path):
+    document, reference, _ = whole
+    directory = tmp_path / "job"
+    for _ in range(8):
+        killed_after(directory, document, 2)
+    worker, status = run(directory, document)
+    assert status == DONE and worker.events[0]["resumed"]["epoch"] >= 2
+    assert digest(directory) == digest(reference)
+    assert results(worker) == results(reference)
+
+
+def test_killed_between_checkpoints_of_epochs(whole, tmp_path):
+    document, reference, _ = whole
+    directory = tmp_path / "job"
+    worker = Worker(directory, document)
+    worker.until("epoch")
+    worker.kill()
+    again, status = run(directory, document, known=1)
+    assert status == DONE and digest(directory) == digest(reference)
+    assert results(again) == results(reference)[1:]
+
+
+def test_a_cut_line_behind_the_checkpoint_is_dropped(whole, tmp_path):
+    """What a crash between the two writes leaves: an epoch, or a part of one, that the checkpoint does not count."""
+    document, reference, _ = whole
+    directory = tmp_path / "job"
+    killed_after(directory, document, 6)
+    history = directory / "epochs.ndjson"
+    lines = history.read_text().splitlines()
+    history.write_text(lines[0] + "\n" + '{"epoch": 2, "train": ')
+    _, status = run(directory, document)
+    assert status == DONE and results(directory) == results(reference) and digest(directory) == digest(reference)
+
+
+def starts_afresh(directory, document, reason, reference):
+    worker, status = run(directory, document)
+    assert status == DONE and worker.events[0]["resumed"] is None
+    assert "WARNING: the checkpoint cannot be used" in worker.text() and reason in worker.text()
+    assert (directory / "checkpoint.unusable").exists()
+    assert len(worker.of("epoch")) == document["epochs"]
+    if reference:
+        assert digest(directory) == digest(reference)
+
+
+@pytest.fixture
+def copy(tmp_path):
+    """A copy of the finished plain C job that a test may damage."""
+    _, status = run(tmp_path / "first")
+    assert status == DONE
+    shutil.copytree(tmp_path / "first", tmp_path / "job")
+    return tmp_path / "job"
+
+
+@pytest.mark.parametrize("damage, reason", [
+    (lambda data: data[:1000], "the file"),
+    (lambda data: data[:-4], "bytes of data"),
+    (lambda data: data + b"\0\0\0\0", "bytes of data"),
+    (lambda data: b"\xff" * 8 + data[8:], "header has"),
+    (lambda data: b"", "at least 8"),
+    (lambda data: data.replace(b'"epoch":"3"', b'"epoch":"4"'), '"epoch" is "4"'),
+    (lambda data: data.replace(b'"seen":"0"', b'"seen":"7"'), "7 images in 0 steps"),
+    (lambda data: data.replace(b'"loss_sum":"0"', b'"loss_sum":"x"'), '"loss_sum"'),
+    (lambda data: data.replace(b"residuum-checkpoint-1", b"residuum-checkpoint-9"), "format"),
+    (lambda data: data.replace(b"conv1.weight", b"conv9.weight"), "no tensor"),
+])
+def test_a_damaged_checkpoint_is_put_aside(copy, damage, reason):
+    file = copy / "checkpoint.safetensors"
+    before = file.read_bytes()
+    after = damage(before)
+    assert after != before
+    file.write_bytes(after)
+    starts_afresh(copy, spec(), reason, copy.parent / "first")
+    assert (copy / "checkpoint.unusable").read_bytes() == after
+
+
+def test_a_checkpoint_of_another_spec_is_put_aside(copy):
+    starts_afresh(copy, spec(seed=12, epochs=1), "another spec", None)
+
+
+@pytest.mark.parametrize("text", [None, "", "not JSON\n", '{"epoch": 2}\n'])
+def test_a_checkpoint_without_its_results_is_put_aside(copy, text):
+    if text is None:
+        (copy / "epochs.ndjson").unlink()
+    else:
+        (copy / "epochs.ndjson").write_text(text)
+    starts_afresh(copy, spec(), "epochs.ndjson", copy.parent / "first")
+    assert [json.loads(line)["epoch"] for line in (copy / "epochs.ndjson").read_text().splitlines()] == [1, 2, 3]
