@@ -40,7 +40,7 @@ struct conv {
     dnnl_data_type_t type;
     dnnl_alg_kind_t algorithms[PASSES];
     bool wanted[PASSES]; /* passes that this plan runs */
-    bool bias, inference;
+    bool bias, inference, winograd;
     bool blocked_weights; /* the master copy is in blocks */
     bool own_weights;     /* the weight gradient is not oneDNN's */
     struct wgrad wgrad;
