@@ -12,17 +12,17 @@
  *
  * f32: sums of up to a few thousand products in another order differ by some units of 2^-24 = 6e-8; normalization and
  * cancellation make a few more of it. bf16 has 8 significant bits: each stored tensor is off by up to 2^-9 = 0.2 %, about 0.1 %
- * in the mean square, and half a dozen of them stand behind one another; gradients go that way twice, lose bits where batch
- * normalization takes its means away, and change wholly where a rounding moves a value over the kink of a relu or makes another
- * pixel the maximum of a pool: with the 0.3 % of values that are so near to the kink, that alone is sqrt(0.003) = 5 % in the
- * mean square behind each relu. What is wrong in an op shows in f32, where the code around the loads and stores is the same. */
+ * in the mean square, and half a dozen of them stand behind one another; gradients go that way twice. (Seen: outputs 1.2 %,
+ * gradients 2 %.) Rough cases are those where batch normalization spreads values over the kink of a relu again and again, or a
+ * pool's maximum changes: a value in 300 on the other side of a kink is sqrt(1 / 300) = 6 % in the mean square behind each relu.
+ * (Seen: outputs 2 %, gradients 24 %, peaks 48 %.) What joins their layers is checked tightly by cases of the same shape with
+ * smooth activations. */
 struct tolerance {
     double activation_rms, activation_peak, gradient_rms, gradient_peak, loss;
 };
-static const struct tolerance tolerances[] = {
-    [PRECISION_F32] = {2e-6, 1e-5, 1e-5, 3e-5, 2e-6},
-    [PRECISION_BF16] = {4e-2, 1e-1, 3e-1, 6e-1, 2e-2},
-};
+static const struct tolerance tolerance_f32 = {5e-6, 2e-5, 1e-5, 3e-5, 5e-6};
+static const struct tolerance tolerance_bf16 = {2e-2, 3e-2, 4e-2, 6e-2, 2e-2};
+static const struct tolerance tolerance_bf16_rough = {4e-2, 1e-1, 3e-1, 6e-1, 2e-2};
 
 /* Tensors whose values are all below this are compared as if their largest were this: a bias before a normalization has a
  * gradient of 0 but for rounding. */
@@ -227,22 +227,70 @@ static void check_inference(struct pair *pair, struct backend_plan_options optio
     pair->module = training;
 }
 
-/* Steps that cannot be must be refused, not run. */
-static void check_refusals(struct pair *pair) {
+static void must_refuse(struct pair *pair, const char *what, const struct backend_batch *view) {
     struct backend_result result;
-    int sizes[] = {0, pair->batch.n + 1};
-    for (size_t i = 0; i < 2; i++) {
-        struct backend_batch view = batch_view(&pair->batch, sizes[i]);
-        struct err err = {0};
-        if (pair->module.module->train_step(pair->module.plan, &view, &pair->sgd, &result, &err) == 0 || err.code == ERR_NONE)
-            report_add(pair->report, "a step of %d images was not refused; the plan takes 1 to %d", sizes[i], pair->batch.n);
+    struct err err = {0};
+    if (pair->module.module->train_step(pair->module.plan, view, &pair->sgd, &result, &err) == 0 || err.code == ERR_NONE)
+        report_add(pair->report, "a step with %s was not refused", what);
+}
+
+/* Steps that cannot be must be refused, not run: a wrong label would read outside the logits. */
+static void check_refusals(struct pair *pair) {
+    struct backend_batch view = batch_view(&pair->batch, 0);
+    must_refuse(pair, "no images", &view);
+    view.n = pair->batch.n + 1;
+    must_refuse(pair, "more images than the plan holds", &view);
+    view.n = 1;
+    int32_t *label = (int32_t *)(void *)buffer_floats(&pair->batch.labels), kept = *label;
+    *label = pair->ref.graph->classes;
+    must_refuse(pair, "a label too large", &view);
+    *label = -1;
+    must_refuse(pair, "a negative label", &view);
+    *label = kept;
+}
+
+/* Fewer images than the last step had can be asked for. */
+static void check_part(struct pair *pair) {
+    if (pair->batch.n > 1)
+        compare_activations(pair, "first image of a full batch", 1);
+}
+
+/* Checks what a plan starts with: 0 everywhere, 1 for running variances. */
+static void check_start(struct pair *pair) {
+    for (int i = 0; i < pair->module.graph->params_n; i++) {
+        const struct graph_param *row = &pair->module.graph->params[i];
+        for (int kind = TENSOR_VALUE; kind <= (row->trainable ? TENSOR_MOMENTUM : TENSOR_VALUE); kind++) {
+            struct buffer got = rig_get(&pair->module, (enum backend_tensor)kind, i);
+            float expected = kind == TENSOR_VALUE && row->role == ROLE_RUNNING_VAR ? 1.0f : 0.0f;
+            for (size_t k = 0; k < row->count; k++)
+                if (!(buffer_floats(&got)[k] == expected))
+                    report_add(pair->report, "a new plan has %g in %s", (double)buffer_floats(&got)[k], row->name);
+            buffer_free(&got);
+        }
     }
+}
+
+/* A network that has run away must say so by its loss, in training and in evaluation. */
+static void check_runaway(struct pair *pair) {
+    values_set(&pair->module);
+    int last = pair->module.graph->params_n - 1; /* the bias of the last layer */
+    struct buffer values = rig_get(&pair->module, TENSOR_VALUE, last), softmax;
+    buffer_floats(&values)[1] = NAN;
+    rig_set(&pair->module, TENSOR_VALUE, last, buffer_floats(&values));
+    double evaluated = rig_eval(&pair->module, &pair->batch, 1, &softmax).loss_sum;
+    double trained = rig_train(&pair->module, &pair->batch, 1, &pair->sgd).loss_sum;
+    if (isfinite(evaluated) || isfinite(trained))
+        report_add(pair->report, "with a bias that is not a number the losses are %g and %g", evaluated, trained);
+    buffer_free(&values);
+    buffer_free(&softmax);
 }
 
 static void check_pair(struct pair *pair, const struct backend_plan_options *options) {
     int full = options->batch, part = full > 1 ? full - 1 : 1;
+    check_start(pair);
     check_round_trip(pair);
     check_train(pair, "full batch", full);
+    check_part(pair);
     check_train(pair, "smaller batch", part);
     check_eval(pair, "evaluation", full);
     check_train(pair, "one image", 1);
@@ -252,6 +300,7 @@ static void check_pair(struct pair *pair, const struct backend_plan_options *opt
     check_repeat(pair, options);
     check_inference(pair, *options);
     check_refusals(pair);
+    check_runaway(pair);
 }
 
 void check_against(const struct residuum_backend *ref, const struct residuum_backend *module, enum spec_precision precision,
@@ -262,7 +311,8 @@ void check_against(const struct residuum_backend *ref, const struct residuum_bac
         report_add(report, "%s", err.text);
         return;
     }
-    struct pair pair = {.tolerance = &tolerances[precision],
+    const struct tolerance *bf16 = case_is_rough(op_case) ? &tolerance_bf16_rough : &tolerance_bf16;
+    struct pair pair = {.tolerance = precision == PRECISION_BF16 ? bf16 : &tolerance_f32,
                         .report = report,
                         .batch = batch_new(graph, op_case->batch),
                         .sgd = {.lr = 0.5f, .momentum = 0.9f, .weight_decay = 0.01f}};

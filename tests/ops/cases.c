@@ -31,10 +31,11 @@ const struct op_case op_cases[] = {
     {"conv larger than the image", {2, 2, 3}, 2, "conv o=3 k=5 p=2"},
 
     {"norm of images", {3, 5, 5}, 4, "norm"},
+    {"conv of many channels", {3, 9, 8}, 4, "conv o=32 k=3 p=1; conv o=48 k=3 p=1; conv o=64 k=3"},
     {"norm behind conv", {3, 7, 5}, 4, "conv o=6 k=3 p=1; norm"},
     {"norm of one image", {3, 5, 5}, 1, "conv o=4 k=3; norm"},
     {"norm of single pixels", {3, 3, 3}, 5, "conv o=8 k=3; norm; act kind=relu"},
-    {"norm, tanh, norm", {2, 5, 3}, 4, "conv o=5 k=1; norm; act kind=tanh; norm"},
+    {"norm, tanh, norm (rough)", {2, 5, 3}, 4, "conv o=5 k=1; norm; act kind=tanh; norm"},
     {"norm on a shared input", {3, 5, 5}, 3, "conv o=4 k=3 p=1; norm; norm in=1; add in=2,3"},
 
     {"relu", {3, 5, 5}, 3, "conv o=5 k=3 p=1; act kind=relu"},
@@ -65,7 +66,7 @@ const struct op_case op_cases[] = {
     {"max_pool 2x2", {3, 8, 6}, 3, "conv o=5 k=3 p=1; max k=2 s=2"},
     {"max_pool 3x3 stride 2 padding 1", {3, 9, 7}, 3, "conv o=5 k=3 p=1; max k=3 s=2 p=1"},
     {"max_pool overlapping", {2, 6, 7}, 2, "conv o=4 k=1; max k=3x2 s=1x1"},
-    {"max_pool with rest", {2, 7, 9}, 3, "conv o=16 k=1; norm; act kind=relu; max k=2 s=2"},
+    {"max_pool with rest (rough)", {2, 7, 9}, 3, "conv o=16 k=1; norm; act kind=relu; max k=2 s=2"},
     {"avg_pool 2x2", {3, 8, 6}, 3, "conv o=5 k=3 p=1; avg k=2 s=2"},
     {"avg_pool 3x3 stride 2 padding 1", {3, 9, 7}, 3, "conv o=5 k=3 p=1; avg k=3 s=2 p=1"},
     {"avg_pool 2x3 stride 1x2", {3, 5, 7}, 2, "conv o=16 k=1; avg k=2x3 s=1x2 p=0x1; conv o=3 k=1"},
@@ -89,7 +90,7 @@ const struct op_case op_cases[] = {
 
     {"flatten before conv ends", {3, 4, 5}, 3, "conv o=17 k=3; flatten; act kind=relu; linear o=7 bias"},
 
-    {"conv, norm, relu", {3, 9, 7}, 4, "conv o=16 k=3 p=1; norm; act kind=relu; conv o=8 k=3 p=1; norm; act kind=relu"},
+    {"conv, norm, relu (rough)", {3, 9, 7}, 4, "conv o=16 k=3 p=1; norm; act kind=relu; conv o=8 k=3 p=1; norm; act kind=relu"},
     {"relu output used twice",
      {3, 6, 6},
      3,
@@ -99,17 +100,17 @@ const struct op_case op_cases[] = {
      {3, 6, 6},
      3,
      "conv o=8 k=3 p=1; norm; act kind=relu; conv o=8 k=3 p=1 in=1; add in=3,4"},
-    {"residual block",
+    {"residual block (rough)",
      {3, 8, 8},
      4,
      "conv o=16 k=3 p=1; norm; act kind=relu; conv o=16 k=3 p=1; norm; act kind=relu; conv o=16 k=3 p=1; norm; add in=8,3;"
      "act kind=relu; gap"},
-    {"residual block, option A",
+    {"residual block, option A (rough)",
      {3, 9, 9},
      4,
      "conv o=16 k=3 p=1; norm; act kind=relu; conv o=32 k=3 s=2 p=1; norm; act kind=relu; conv o=32 k=3 p=1; norm;"
      "shortcut o=32 s=2 in=3; add in=8,9; act kind=relu; gap"},
-    {"residual block, option B",
+    {"residual block, option B (rough)",
      {3, 8, 8},
      4,
      "conv o=16 k=3 p=1; norm; act kind=relu; conv o=24 k=3 s=2 p=1; norm; act kind=relu; conv o=24 k=3 p=1; norm;"
@@ -131,6 +132,10 @@ const struct op_case op_cases[] = {
      "act kind=tanh"},
 };
 const size_t op_cases_n = sizeof op_cases / sizeof op_cases[0];
+
+bool case_is_rough(const struct op_case *op_case) {
+    return strstr(op_case->name, "(rough)") != NULL;
+}
 
 static const struct {
     const char *word;

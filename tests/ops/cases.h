@@ -18,6 +18,10 @@ struct op_case {
 
 enum { CASE_CLASSES = 5 };
 
+/* Whether the name ends in "(rough)": in bf16 the case's gradient is decided by which values lie beyond a kink, or is what
+ * cancellation leaves; see against.c. */
+bool case_is_rough(const struct op_case *op_case);
+
 extern const struct op_case op_cases[];
 extern const size_t op_cases_n;
 

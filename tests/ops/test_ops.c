@@ -46,7 +46,7 @@ static void run_job(void **state) {
 }
 
 static void add_jobs(struct suite *suite, const struct residuum_backend *module, enum spec_precision precision) {
-    for (size_t i = 0; i < op_cases_n && suite->n < TESTS_MAX; i++) {
+    for (size_t i = 0; i < op_cases_n && suite->n < TESTS_MAX - 1; i++) {
         if (suite->only != NULL && strstr(op_cases[i].name, suite->only) == NULL)
             continue;
         struct job *job = &suite->jobs[suite->n];
@@ -57,12 +57,36 @@ static void add_jobs(struct suite *suite, const struct residuum_backend *module,
     }
 }
 
+/* A precision that a module does not offer must be refused when a plan is compiled. */
+static void run_refusal(void **state) {
+    const struct job *job = *state;
+    struct report report = {0};
+    struct err err = {0};
+    struct graph *graph = case_build(job->op_case, &err);
+    if (graph == NULL)
+        fail_msg("%s", err.text);
+    struct rig rig;
+    struct backend_plan_options options = {.batch = 1, .precision = PRECISION_BF16};
+    int rc = rig_init(&rig, job->module, graph, &options, &report);
+    rig_done(&rig);
+    graph_free(graph);
+    if (rc == 0)
+        fail_msg("%s does not offer bf16, but compiles for it", job->module->name);
+}
+
+static void add_refusal(struct suite *suite, const struct residuum_backend *module) {
+    struct job *job = &suite->jobs[suite->n];
+    *job = (struct job){.module = module, .op_case = &op_cases[0]};
+    snprintf(job->name, sizeof job->name, "%s bf16: is refused", module->name);
+    suite->tests[suite->n++] = (struct CMUnitTest){.name = job->name, .test_func = run_refusal, .initial_state = job};
+}
+
 static void add_module(struct suite *suite, const struct residuum_backend *module, struct report *report) {
     add_jobs(suite, module, PRECISION_F32);
     if (module_offers(module, PRECISION_BF16, report))
         add_jobs(suite, module, PRECISION_BF16);
     else
-        printf("%s does not offer bf16 on this machine\n", module->name);
+        add_refusal(suite, module);
 }
 
 static void add_all(struct suite *suite, struct report *report) {
