@@ -5,6 +5,9 @@
 # more says UNIT_LIBS_NAME (libraries) or UNIT_LDFLAGS_NAME (flags, such as -Wl,--wrap=malloc).
 UNIT_common := $(COMMON)
 UNIT_golden := $(O)/tests/ops/rig.o $(GRAPH) $(COMMON)
+UNIT_graph := $(GRAPH) $(COMMON)
+UNIT_LDFLAGS_graph := -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc
+UNIT_graph_cases := $(GRAPH) $(COMMON)
 UNIT_ops := $(patsubst %,$(O)/tests/ops/%.o,against cases fd rig values) $(GRAPH) $(COMMON)
 UNIT_loop := $(COMMON)
 UNIT_sched := $(SCHED) $(STORE) $(COMMON)
