@@ -40,7 +40,7 @@ class Worker:
         self.directory, self.events = directory, []
         self.log = open(directory / "log", "ab")
         self.process = subprocess.Popen([program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log,
-                                        env={**os.environ, **environment})
+                                        env={**os.environ, "OMP_WAIT_POLICY": "passive", **environment})
         if line is None:
             line = json.dumps({"protocol": 1, "job": "job_test", "attempt": 1, "dir": str(directory), "epochs_known": known,
                                "spec": document or spec()})

@@ -5,10 +5,8 @@ import shutil
 import pytest
 from harness import DONE, Worker, digest, needs, results, run, spec
 
-BACKENDS = {
-    "ref": spec(),
-    "onednn": spec(backend="onednn", threads=2, model={"preset": "resnet8", "width": 0.5}),
-}
+SMALL = spec(batch_size=20, train_limit=90, test_limit=30)  # five steps an epoch, the last one of ten images
+BACKENDS = {"ref": SMALL, "onednn": {**SMALL, "backend": "onednn", "threads": 2}}
 
 
 @pytest.fixture(scope="module", params=BACKENDS)
@@ -28,8 +26,11 @@ def killed_after(directory, document, checkpoints):
     worker.kill()
 
 
-# Five steps an epoch, each with a checkpoint; the sixth of an epoch counts the epoch.
-@pytest.mark.parametrize("checkpoints", [1, 3, 5, 6, 9, 12, 17])
+# Each of the five steps makes a checkpoint; the sixth of an epoch counts the epoch.
+POINTS = [("ref", n) for n in (1, 3, 5, 6, 9, 12, 17)] + [("onednn", n) for n in (3, 11)]
+
+
+@pytest.mark.parametrize("whole, checkpoints", POINTS, indirect=["whole"])
 def test_killed_at_a_step(whole, tmp_path, checkpoints):
     document, reference, _ = whole
     directory = tmp_path / "job"
@@ -40,6 +41,7 @@ def test_killed_at_a_step(whole, tmp_path, checkpoints):
     assert results(worker) == results(reference) == results(directory)
 
 
+@pytest.mark.parametrize("whole", ["ref"], indirect=True)
 def test_killed_again_and_again(whole, tmp_path):
     document, reference, _ = whole
     directory = tmp_path / "job"
@@ -62,6 +64,7 @@ def test_killed_between_checkpoints_of_epochs(whole, tmp_path):
     assert results(again) == results(reference)[1:]
 
 
+@pytest.mark.parametrize("whole", ["ref"], indirect=True)
 def test_a_cut_line_behind_the_checkpoint_is_dropped(whole, tmp_path):
     """What a crash between the two writes leaves: an epoch, or a part of one, that the checkpoint does not count."""
     document, reference, _ = whole
@@ -87,7 +90,7 @@ def starts_afresh(directory, document, reason, reference):
 @pytest.fixture
 def copy(tmp_path):
     """A copy of the finished plain C job that a test may damage."""
-    _, status = run(tmp_path / "first")
+    _, status = run(tmp_path / "first", SMALL)
     assert status == DONE
     shutil.copytree(tmp_path / "first", tmp_path / "job")
     return tmp_path / "job"
@@ -111,12 +114,12 @@ def test_a_damaged_checkpoint_is_put_aside(copy, damage, reason):
     after = damage(before)
     assert after != before
     file.write_bytes(after)
-    starts_afresh(copy, spec(), reason, copy.parent / "first")
+    starts_afresh(copy, SMALL, reason, copy.parent / "first")
     assert (copy / "checkpoint.unusable").read_bytes() == after
 
 
 def test_a_checkpoint_of_another_spec_is_put_aside(copy):
-    starts_afresh(copy, spec(seed=12, epochs=1), "another spec", None)
+    starts_afresh(copy, {**SMALL, "seed": 12, "epochs": 1}, "another spec", None)
 
 
 @pytest.mark.parametrize("text", [None, "", "not JSON\n", '{"epoch": 2}\n'])
@@ -125,5 +128,5 @@ def test_a_checkpoint_without_its_results_is_put_aside(copy, text):
         (copy / "epochs.ndjson").unlink()
     else:
         (copy / "epochs.ndjson").write_text(text)
-    starts_afresh(copy, spec(), "epochs.ndjson", copy.parent / "first")
+    starts_afresh(copy, SMALL, "epochs.ndjson", copy.parent / "first")
     assert [json.loads(line)["epoch"] for line in (copy / "epochs.ndjson").read_text().splitlines()] == [1, 2, 3]
