@@ -142,8 +142,8 @@ static int sched_open(struct server *server, const char *dir, struct err *err) {
                                     .store = server->store,
                                     .data_dir = dir,
                                     .worker_path = server->options.worker,
-                                    .probe_timeout_ms = 20000,
-                                    .stop_timeout_ms = 15000,
+                                    .probe_timeout_ms = server->options.probe_s * INT64_C(1000),
+                                    .stop_timeout_ms = server->options.grace_s * INT64_C(1000),
                                     .silence_ms = server->options.silence_s * INT64_C(1000),
                                     .tries_max = 3};
     return sched_new(&options, &server->sched, err);

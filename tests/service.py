@@ -30,17 +30,26 @@ def until(condition, seconds=30, what="the condition"):
         time.sleep(0.02)
 
 
+def gone(pid):
+    """Whether a process has ended; a zombie, whose new parent has not looked yet, counts."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rsplit(")", 1)[1].split()[0] == "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+
+
 class Daemon:
     """One data directory and the daemon on it. Requests go through get, post, delete (requests.Response)."""
 
-    def __init__(self, folder, *args, listen="127.0.0.1:0", env=None):
+    def __init__(self, folder, *args, listen="127.0.0.1:0", env=None, prefix=()):
         self.folder, self.args, self.listen, self.env = Path(folder), args, listen, env or {}
+        self.prefix = prefix  # of the command line: a program that sets a stage and execs the rest
         self.data, self.log_path = self.folder / "data", self.folder / "stderr"
         self.process = self.url = self.session = None
 
     def start(self):
         begin = time.monotonic()
-        argv = [BUILD / "residuumd", "--data", self.data, "--listen", self.listen, *self.args]
+        argv = [*self.prefix, BUILD / "residuumd", "--data", self.data, "--listen", self.listen, *self.args]
         with open(self.log_path, "a", encoding="utf-8") as log:
             self.process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, text=True,
                                             env={**os.environ, **self.env})

@@ -140,8 +140,8 @@ static enum MHD_Result run(struct request *request) {
     }
     if (run_handler(request, &err) < 0)
         return answer_failure(request, &err);
-    /* A replayed Idempotency-Key may show what another request of this turn wrote: it waits for the same commit. */
-    if (request->route->writes && (request->wrote || request->api->waiting != NULL))
+    /* A read, too, may show what this turn wrote, by a worker or by another request: all wait for the same commit. */
+    if (request->wrote || store_pending(request->api->options.store))
         return wait_for_commit(request);
     return answer_queue(request);
 }

@@ -138,7 +138,7 @@ static bool lose(struct attempt *attempt) {
         return false;
     case ATTEMPT_FILED:
         attempt->phase = ATTEMPT_ENDED;
-        return false;
+        return attempt->sched->draining; /* the next start will see to the job; a full disk must not hold up the end */
     case ATTEMPT_ENDED:
         return false;
     }
@@ -215,11 +215,9 @@ void sched_committed(struct sched *sched, bool committed) {
         sched_pause(sched);
     }
     each_attempt(sched, committed ? keep : lose);
-    if (!committed || sched->paused)
-        return;
-    if (!sched->draining) {
+    if (committed && !sched->paused && !sched->draining)
         claim_all(sched);
-    } else if (sched->attempts == NULL && sched->drained != NULL) {
+    if (sched->draining && sched->attempts == NULL && sched->drained != NULL) {
         loop_fn *drained = sched->drained;
         sched->drained = NULL;
         drained(sched->drained_arg);

@@ -135,5 +135,8 @@ void attempt_file(struct attempt *attempt) {
         return;
     }
     log_line("error", "job-not-filed", "job", attempt->job.id, "reason", why.text, (char *)NULL);
-    sched_pause(attempt->sched);
+    if (attempt->sched->draining)
+        attempt->phase = ATTEMPT_FILED; /* the next start finds the job running without a worker, and queues it */
+    else
+        sched_pause(attempt->sched);
 }

@@ -53,6 +53,10 @@ int store_commit(struct store *store, bool *ret_wrote, struct err *err) {
     return rc;
 }
 
+bool store_pending(const struct store *store) {
+    return store->in_turn;
+}
+
 int store_tidy(struct store *store, struct err *err) {
     if (store->in_turn || store->wal_pages == 0)
         return 0;

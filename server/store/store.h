@@ -54,6 +54,9 @@ void store_close(struct store *store); /* commits nothing; accepts NULL */
  * anything, also on failure. ERR_STORE is fatal: log and exit, do not try again (a kernel may drop what it could not sync). */
 int store_commit(struct store *store, bool *ret_wrote, struct err *err);
 
+/* Whether this turn has written: then what is read now may still be undone, and an answer that shows it waits for the commit. */
+bool store_pending(const struct store *store);
+
 /* For an idle moment, outside a turn's transaction: moves the log file's content into the database file and empties it. */
 int store_tidy(struct store *store, struct err *err);
 
