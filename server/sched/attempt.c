@@ -70,7 +70,8 @@ static void ended(void *arg, uint32_t epoll_events) {
     pump_drain(attempt->out);
     pump_drain(attempt->err);
     bool clean = !attempt->end.by_signal && attempt->end.code == WORKER_EXIT_DONE && attempt->fault.code == ERR_NONE;
-    if (clean && (!attempt->finished || pump_is_cut(attempt->out)))
+    bool believed = attempt->stop != STOP_STORAGE; /* else its last words were not heard */
+    if (clean && believed && (!attempt->finished || pump_is_cut(attempt->out)))
         err_set(&attempt->fault, ERR_PROTOCOL, "the worker ended with exit code 0 without saying \"done\"");
     if (attempt->end.by_signal || attempt->end.code != WORKER_EXIT_DONE)
         attempt->sched->counters.workers_died++;

@@ -62,7 +62,7 @@ static struct verdict judge(const struct attempt *attempt, const struct job *job
         return verdict;
     if (complete) /* but a commit failed, so the store has not all that was said */
         judge_stop(STOP_STORAGE, &verdict);
-    else if (attempt->stop == STOP_CANCEL || !launched || obeyed(attempt))
+    else if (attempt->stop == STOP_CANCEL || attempt->stop == STOP_STORAGE || !launched || obeyed(attempt))
         judge_stop(attempt->stop, &verdict);
     else if (attempt->fault.code != ERR_NONE)
         explain(&verdict, RETRY, attempt->fault.code, attempt->fault.text);
