@@ -210,7 +210,9 @@ static void test_other_errors(void **state) {
     add_fails(graph, &loss, PARTS("loss", "3x4x4"));
     pool.window.kernel_h = pool.window.kernel_w = 2, pool.window.pad_w = 2;
     add_fails(graph, &pool, PARTS("'p'", "half its kernel"));
-    pool.window.pad_w = 0, pool.window.dilation_h = 2;
+    pool.window.pad_w = 0, pool.window.pad_h = 2;
+    add_fails(graph, &pool, PARTS("'p'", "half its kernel"));
+    pool.window.pad_h = 0, pool.window.dilation_h = 2;
     add_fails(graph, &pool, PARTS("'p'", "dilation"));
     drop.rate = 1.0;
     add_fails(graph, &drop, PARTS("drop", "rate"));
