@@ -3,6 +3,9 @@
 # COMMON, GRAPH, STORE, SCHED, API, TRAIN, CLIENT, REF and ONEDNN hold the objects of a folder; leave main's out where there is one:
 # $(filter-out $(O)/server/train/main.o,$(TRAIN)). All libraries of the project are offered, and linked when used. A test that needs
 # more says UNIT_LIBS_NAME (libraries) or UNIT_LDFLAGS_NAME (flags, such as -Wl,--wrap=malloc).
+UNIT_api := $(API) $(SCHED) $(STORE) $(GRAPH) $(COMMON)
+UNIT_LDFLAGS_api := -Wl,--wrap=realloc
+UNIT_api_commit := $(API) $(STORE) $(GRAPH) $(COMMON)
 UNIT_common := $(COMMON)
 UNIT_golden := $(O)/tests/ops/rig.o $(GRAPH) $(COMMON)
 UNIT_graph := $(GRAPH) $(COMMON)
