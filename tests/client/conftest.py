@@ -1,49 +1,11 @@
-"""What the client's tests share: the program, a fake server, example documents."""
-import os
-import signal
+"""Fixtures of the client's tests: a fake server, the program run against it or against any server."""
+import functools
 import subprocess
-from pathlib import Path
+import threading
 
 import pytest
 from fake import Fake
-
-ROOT = Path(__file__).resolve().parents[2]
-BUILD = ROOT / (os.environ.get("RESIDUUM_BUILD") or "build/release")
-CLIENT = BUILD / "residuum"
-JOB = "job_4hXw0rQm1c8ZtTqv9LxK2b"
-PATH = f"/v1/jobs/{JOB}"
-CLASSES = ["T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"]
-LIMIT = 60  # seconds that any run of the client may take
-
-
-def environment(**changes):
-    kept = {k: v for k, v in os.environ.items() if k not in ("RESIDUUM_SERVER", "NO_COLOR", "COLUMNS", "TERM", "http_proxy")}
-    kept.update({"TERM": "xterm", **changes})
-    return kept
-
-
-def job(state="queued", **changes):
-    document = {
-        "id": JOB, "state": state, "owner": "local", "name": "first", "attempt": 0, "epochs_done": 0, "epochs": 2, "position": None,
-        "device": None, "worker": None, "reason": None, "cancel_requested": False, "created": "2026-11-24T06:50:28.123456Z",
-        "started": None, "ended": None, "cursor": 10, "links": {"self": PATH},
-        "spec": {"name": "first", "dataset": "fashion-mnist", "model": {"preset": "resnet20", "width": 1}, "epochs": 2, "seed": 1,
-                 "optimizer": {"kind": "sgd", "momentum": 0.9}},
-    }
-    return {**document, **changes}
-
-
-def epoch(number, accuracy=0.9):
-    right = int(1000 * accuracy)
-    confusion = [[right if i == j else 1000 - right if j == (i + 1) % 10 else 0 for j in range(10)] for i in range(10)]
-    return {"job": JOB, "epoch": number, "train": {"loss": 0.3121, "accuracy": 0.8895},
-            "test": {"loss": None, "accuracy": accuracy, "confusion": confusion, "softmax": [[0.1] * 10], "labels": [0]},
-            "lr": 0.05, "seconds": 31.2, "images_per_second": 1920.5}
-
-
-def progress(step, number=1):
-    return {"job": JOB, "epoch": number, "epochs": 2, "phase": "train", "step": step, "steps": 469, "loss": 0.5, "images_per_second": 1800.4,
-            "seconds_left": 92.4}
+from kit import CLASSES, CLIENT, LIMIT, PATH, environment
 
 
 @pytest.fixture
@@ -70,18 +32,27 @@ def client(fake):
 
 
 @pytest.fixture
-def start(fake):
-    """The same without waiting for its end: a Popen with text pipes."""
+def begin():
+    """begin(url, "watch", ...) runs the program without waiting for its end: a Popen with text pipes. It is killed after LIMIT, so that
+    a test that reads what never comes fails."""
     running = []
 
-    def begin(*args, **changes):
-        process = subprocess.Popen([CLIENT, *args], env=environment(RESIDUUM_SERVER=fake.url, **changes), stdin=subprocess.DEVNULL,
+    def run(url, *args):
+        process = subprocess.Popen([CLIENT, *args], env=environment(RESIDUUM_SERVER=url), stdin=subprocess.DEVNULL,
                                    stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, bufsize=1)
-        running.append(process)
+        timer = threading.Timer(LIMIT, process.kill)
+        timer.start()
+        running.append((process, timer))
         return process
 
-    yield begin
-    for process in running:
-        if process.poll() is None:
-            process.send_signal(signal.SIGKILL)
+    yield run
+    for process, timer in running:
+        timer.cancel()
+        process.kill()
         process.communicate()
+
+
+@pytest.fixture
+def start(fake, begin):
+    """The same with the fake as its server."""
+    return functools.partial(begin, fake.url)

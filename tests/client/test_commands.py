@@ -4,7 +4,7 @@ import re
 import subprocess
 
 import pytest
-from conftest import CLIENT, JOB, PATH, environment, epoch, job
+from kit import CLIENT, JOB, PATH, environment, epoch, job
 from fake import Answer, problem
 
 HOSTILE = "\x1b]0;owned\x07\x1b[31mred\u009b2J\u202e\r\n"

@@ -4,7 +4,7 @@ import shutil
 import subprocess
 
 import pytest
-from conftest import CLIENT, ROOT, environment
+from kit import CLIENT, ROOT, environment
 
 FILES = ["residuum.1", "completions/residuum.bash", "completions/residuum.fish", "completions/_residuum"]
 

@@ -1,77 +1,30 @@
 """The client and the real daemon: what a student does, with real training of a tiny network."""
+import functools
 import json
 import signal
 import subprocess
 
 import pytest
-from conftest import BUILD, CLIENT, environment
+from kit import CLIENT, LIMIT, environment, lines_until
 
-DEADLINE = 120
 TINY = {"dataset": "shapes", "model": "lenet5", "epochs": 2, "train_limit": 256, "test_limit": 100, "threads": 1}
 ENDLESS = {**TINY, "epochs": 5000, "name": "endless"}
 
 
-class Daemon:
-    def __init__(self, folder):
-        self.folder, self.process, self.url = folder, None, None
-        self.start("127.0.0.1:0")
-
-    def start(self, listen):
-        with open(self.folder / "stderr", "a", encoding="utf-8") as log:
-            self.process = subprocess.Popen([BUILD / "residuumd", "--data", self.folder / "data", "--listen", listen], stdout=subprocess.PIPE,
-                                            stderr=log, text=True)
-        self.url = self.process.stdout.readline().strip()
-        assert self.url.startswith("http://127.0.0.1:"), (self.folder / "stderr").read_text()
-
-    def kill_and_start_again(self):
-        self.process.kill()
-        self.process.communicate()
-        self.start(self.url.removeprefix("http://"))
-
-    def stop(self):
-        self.process.terminate()
-        try:
-            self.process.communicate(timeout=30)
-        finally:
-            self.process.kill()
-
-
-@pytest.fixture(scope="module")
-def daemon(tmp_path_factory):
-    server = Daemon(tmp_path_factory.mktemp("daemon"))
-    yield server
-    server.stop()
-
-
 @pytest.fixture
-def residuum(daemon):
+def residuum(service):
+    """residuum("ls", "--json") runs the client to its end; spec goes to its standard input."""
+
     def run(*args, spec=None):
-        return subprocess.run([CLIENT, *args], env=environment(RESIDUUM_SERVER=daemon.url), input=None if spec is None else json.dumps(spec),
-                              stdin=subprocess.DEVNULL if spec is None else None, capture_output=True, text=True, timeout=DEADLINE, check=False)
+        return subprocess.run([CLIENT, *args], env=environment(RESIDUUM_SERVER=service.url), input=None if spec is None else json.dumps(spec),
+                              stdin=subprocess.DEVNULL if spec is None else None, capture_output=True, text=True, timeout=LIMIT, check=False)
 
     return run
 
 
 @pytest.fixture
-def begin(daemon):
-    running = []
-
-    def start(*args):
-        running.append(subprocess.Popen([CLIENT, *args], env=environment(RESIDUUM_SERVER=daemon.url), stdin=subprocess.DEVNULL,
-                                        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, bufsize=1))
-        return running[-1]
-
-    yield start
-    for process in running:
-        process.kill()
-        process.communicate()
-
-
-def line_with(file, text):
-    for line in file:
-        if text in line:
-            return line
-    raise AssertionError(f"{text!r} never came")
+def watch(service, begin):
+    return functools.partial(begin, service.url, "watch")
 
 
 def submitted(residuum, spec):
@@ -106,7 +59,7 @@ def test_submit_and_watch_to_the_end(residuum):
 
 
 def test_the_catalogue(residuum):
-    for command, word in (("devices", "DEVICE"), ("datasets", "shapes"), ("presets", "resnet20"), ("version", "server")):
+    for command, word in (("devices", "cpu"), ("datasets", "shapes"), ("presets", "resnet20"), ("version", "server")):
         result = residuum(command)
         assert result.returncode == 0 and word in result.stdout
         assert json.loads(residuum(command, "--json").stdout)
@@ -124,74 +77,86 @@ def test_every_wrong_field_is_named(residuum):
     assert result.returncode == 2 and "queued" in result.stderr
 
 
-def test_cancelling_ends_the_watching(residuum, begin):
+def test_ls_follows_the_pages_of_the_server(residuum, service):
+    for i in range(3):
+        service.submit({**ENDLESS, "name": f"page {i}"})
+    listed = [json.loads(line) for line in residuum("ls", "--json", "--state", "queued,starting,running").stdout.splitlines()]
+    assert [job["name"] for job in listed] == ["page 2", "page 1", "page 0"]
+    assert residuum("ls", "--limit", "2").stdout.count("job_") == 2
+    for job in listed:
+        assert residuum("cancel", job["id"]).returncode == 0
+    service.wait_for(listed[-1], "cancelled")
+
+
+def test_cancelling_ends_the_watching(residuum, watch):
     job = submitted(residuum, ENDLESS)
-    watcher = begin("watch", job)
-    line_with(watcher.stdout, "epoch 1/5000 done")
+    watcher = watch(job)
+    lines_until(watcher.stdout, "epoch 1/5000 done")
     assert residuum("cancel", job).returncode == 0
-    _, stderr = watcher.communicate(timeout=DEADLINE)
+    _, stderr = watcher.communicate(timeout=LIMIT)
     assert watcher.returncode == 1 and f"{job} was cancelled" in stderr
 
 
-def test_watching_survives_a_killed_daemon(daemon, residuum, begin):
+def test_watching_survives_a_killed_daemon(service, residuum, watch):
     job = submitted(residuum, ENDLESS)
-    watcher = begin("watch", job, "--json")
-    line_with(watcher.stdout, '"event":"epoch"')
-    daemon.kill_and_start_again()
-    line_with(watcher.stderr, "The connection is back.")
-    line_with(watcher.stdout, '"event":"epoch"')
+    watcher = watch(job, "--json")
+    lines_until(watcher.stdout, '"event":"epoch"')
+    service.kill()
+    service.start_again()
+    lines_until(watcher.stderr, "The connection is back.")
+    lines_until(watcher.stdout, '"event":"epoch"')
     residuum("cancel", job)
-    stdout, _ = watcher.communicate(timeout=DEADLINE)
+    stdout, _ = watcher.communicate(timeout=LIMIT)
     assert watcher.returncode == 1 and json.loads(stdout.splitlines()[-1])["data"]["state"] == "cancelled"
 
 
-def test_no_event_is_lost_or_repeated_over_restarts(daemon, residuum, begin):
-    job = submitted(residuum, {**TINY, "epochs": 300})
-    watcher = begin("watch", job, "--json")
+def test_no_event_is_lost_or_repeated_over_restarts(service, residuum, watch):
+    job = submitted(residuum, {**TINY, "epochs": 40})
+    watcher = watch(job, "--json")
     heard = []
     for line in watcher.stdout:
         heard.append(json.loads(line))
-        epochs = [e for e in heard if e["event"] == "epoch"]
-        if heard[-1]["event"] == "epoch" and len(epochs) in (5, 40):
-            daemon.kill_and_start_again()
-    assert watcher.wait(DEADLINE) == 0
-    assert [e["data"]["epoch"] for e in heard if e["event"] == "epoch"] == list(range(1, 301))
+        if heard[-1]["event"] == "epoch" and heard[-1]["data"]["epoch"] in (5, 20):
+            service.kill()
+            service.start_again()
+    assert watcher.wait(LIMIT) == 0
+    assert [e["data"]["epoch"] for e in heard if e["event"] == "epoch"] == list(range(1, 41))
     ids = [e["id"] for e in heard if e["id"] is not None]
     assert ids == sorted(set(ids))
 
 
-def test_ctrl_c_leaves_the_job_running(residuum, begin):
+def test_ctrl_c_leaves_the_job_running(residuum, watch):
     job = submitted(residuum, ENDLESS)
-    watcher = begin("watch", job)
-    line_with(watcher.stdout, " done:")
+    watcher = watch(job)
+    lines_until(watcher.stdout, " done:")
     watcher.send_signal(signal.SIGINT)
-    watcher.communicate(timeout=DEADLINE)
+    watcher.communicate(timeout=LIMIT)
     assert watcher.returncode == 130
     assert json.loads(residuum("show", job, "--json").stdout)["state"] == "running"
     residuum("cancel", job)
 
 
-def test_a_queued_job_tells_its_place(residuum, begin):
+def test_a_queued_job_tells_its_place(residuum, watch):
     first, second, third = (submitted(residuum, ENDLESS) for _ in range(3))
-    watcher = begin("watch", third)
-    line_with(watcher.stdout, "queued, ")
+    watcher = watch(third)
+    lines_until(watcher.stdout, "queued, ")
     residuum("cancel", second)
     residuum("cancel", first)
-    line_with(watcher.stdout, "epoch 1/5000")
+    lines_until(watcher.stdout, "epoch 1/5000")
     residuum("cancel", third)
-    watcher.communicate(timeout=DEADLINE)
+    watcher.communicate(timeout=LIMIT)
     assert watcher.returncode == 1
 
 
-def test_sigterm_of_the_daemon_queues_the_job_again(daemon, residuum, begin):
+def test_a_draining_daemon_queues_the_job_again(service, residuum, watch):
     job = submitted(residuum, ENDLESS)
-    watcher = begin("watch", job)
-    line_with(watcher.stdout, " done:")
-    daemon.stop()
-    line_with(watcher.stderr, "is lost")
-    daemon.start(daemon.url.removeprefix("http://"))
-    line_with(watcher.stderr, "is back")
-    line_with(watcher.stdout, " done:")
+    watcher = watch(job)
+    lines_until(watcher.stdout, " done:")
+    service.stop()
+    lines_until(watcher.stderr, "is lost")
+    service.start_again()
+    lines_until(watcher.stderr, "is back")
+    lines_until(watcher.stdout, " done:")
     residuum("cancel", job)
-    watcher.communicate(timeout=DEADLINE)
+    watcher.communicate(timeout=LIMIT)
     assert watcher.returncode == 1

@@ -9,7 +9,7 @@ import subprocess
 import time
 
 import pytest
-from conftest import CLIENT, JOB, PATH, environment, epoch, job, progress
+from kit import CLIENT, JOB, PATH, environment, epoch, job, lines_until, progress
 from fake import Answer, event, problem, stream
 
 DEADLINE = 30
@@ -19,16 +19,6 @@ def whole_run():
     return [event(11, "job", job("starting")), event(12, "job", job("running")), event(13, "progress", progress(100)),
             event(14, "epoch", epoch(1, 0.8)), event(15, "progress", progress(200, 2)), event(16, "epoch", epoch(2, 0.9)),
             event(17, "job", job("succeeded", epochs_done=2))]
-
-
-def lines_until(file, wanted):
-    """Lines up to the first that contains a text; fails when the file ends before."""
-    lines = []
-    for line in file:
-        lines.append(line)
-        if wanted in line:
-            return lines
-    raise AssertionError(f"{wanted!r} never came: {lines}")
 
 
 def test_from_queued_to_the_end(fake, client):

@@ -186,7 +186,9 @@ static void silence_counts_as_lost(void **state) {
     enum stream_end end = STREAM_REFUSED;
     struct http_response answer = {0};
     struct err err = {0};
+    int64_t began = clock_ms();
     assert_int_equal(follow(&server, &heard, 300, &end, &answer, &err), 0);
+    assert_in_range(clock_ms() - began, 300, 10000);
     assert_int_equal(count(stop(&server), "\r\nLast-Event-ID: 8\r\n"), 1);
     assert_int_equal(end, STREAM_DONE);
     assert_string_equal(heard.text, "8:a;9:b;");

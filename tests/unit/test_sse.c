@@ -191,8 +191,13 @@ static void restart_forgets_a_carriage_return(void **state) {
     struct sse *sse = sse_new(hear, &heard);
     assert_int_equal(sse_feed(sse, TEXT("data: a\r\r"), &err), 0);
     sse_restart(sse);
-    assert_int_equal(sse_feed(sse, TEXT("\ndata: b\n\n"), &err), 0);
-    assert_string_equal(heard.text, "message|a|;message|b|;");
+    /* The line feed is a first line of its own, so that the mark behind it is text. */
+    assert_int_equal(sse_feed(sse,
+                              TEXT("\n\xEF\xBB\xBF"
+                                   "data: b\n\n"),
+                              &err),
+                     0);
+    assert_string_equal(heard.text, "message|a|;");
     sse_free(sse);
 }
 
