@@ -180,7 +180,10 @@ install: all ## copy to DESTDIR/PREFIX (default /usr/local): bin, lib/residuum, 
 	install -m 644 $(addprefix $(B)/,$(MODULES)) $(DESTDIR)$(PREFIX)/lib/residuum
 	for file in $(patsubst $(B)/web/%,%,$(WEB)); do \
 		install -D -m 644 $(B)/web/$$file $(DESTDIR)$(PREFIX)/share/residuum/web/$$file || exit 1; done
-	$(if $(wildcard client/residuum.1),install -D -m 644 client/residuum.1 $(DESTDIR)$(PREFIX)/share/man/man1/residuum.1)
+	install -D -m 644 client/residuum.1 $(DESTDIR)$(PREFIX)/share/man/man1/residuum.1
+	install -D -m 644 client/completions/residuum.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/residuum
+	install -D -m 644 client/completions/residuum.fish $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/residuum.fish
+	install -D -m 644 client/completions/_residuum $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_residuum
 
 clean: ## remove what was built
 	rm -rf build web/node_modules tests/node_modules

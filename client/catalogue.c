@@ -5,6 +5,8 @@
 #include "client/field.h"
 #include "client/format.h"
 #include "client/table.h"
+#include "client/text.h"
+#include "common/version.h"
 
 static int finish(struct table *table, const struct client *client) {
     struct err err = {0};
@@ -133,22 +135,17 @@ int command_presets(struct client *client) {
 int command_version(struct client *client) {
     json_t *body = NULL;
     if (!client->json)
-        printf("client  %s (libcurl %s, jansson %s)\n", CLIENT_VERSION, curl_version_info(CURLVERSION_NOW)->version,
+        printf("client  %s (libcurl %s, jansson %s)\n", RESIDUUM_VERSION, curl_version_info(CURLVERSION_NOW)->version,
                jansson_version_str());
     int code = client_object(client, "GET", "/v1/version", &body);
     if (code != 0 || body == NULL)
         return code;
-    struct table table;
-    char api[FORMAT_MAX];
-    struct err err = {0};
-    snprintf(api, sizeof api, "%lld", (long long)field_int(body, "api"));
-    table_init(&table, "l");
     char line[256];
-    snprintf(line, sizeof line, "server  %s (API %s, SQLite %s, libmicrohttpd %s) at %s", field_text(body, "version"), api,
-             field_text(body, "sqlite"), field_text(body, "microhttpd"), http_server(client->http));
-    table_row(&table, (const char *[]){line});
-    table_print(&table, &(struct term){.columns = 80}, false, &err);
-    table_done(&table);
+    snprintf(line, sizeof line, "server  %s (API %lld, SQLite %s, libmicrohttpd %s) at %s", field_text(body, "version"),
+             (long long)field_int(body, "api"), field_text(body, "sqlite"), field_text(body, "microhttpd"),
+             http_server(client->http));
+    text_put(stdout, line, strlen(line), TEXT_LINE);
+    putchar('\n');
     json_decref(body);
-    return err.code == ERR_NONE ? 0 : client_fail(&err);
+    return 0;
 }

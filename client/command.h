@@ -10,7 +10,6 @@
 #include "client/term.h"
 #include "common/err.h"
 
-#define CLIENT_VERSION "0.1.0"
 #define CLIENT_SERVER_DEFAULT "http://127.0.0.1:8080"
 
 /* --- options --- */

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "client/command.h"
+#include "common/version.h"
 
 static const char *server_of(const struct args *args) {
     const char *from_environment = getenv("RESIDUUM_SERVER");
@@ -46,7 +47,7 @@ int main(int argc, char **argv) {
     else if (args.option[OPTION_HELP] != NULL)
         code = print_help(&args);
     else if (args.option[OPTION_VERSION] != NULL)
-        printf("residuum %s\n", CLIENT_VERSION);
+        printf("residuum %s\n", RESIDUUM_VERSION);
     else
         code = run(&args);
     return term_finish(code);

@@ -10,7 +10,8 @@
  * answer that is none is described as well as it can be. */
 void problem_print(FILE *file, const struct http_response *response);
 
-/* The exit code for an answer that is not 2xx: the row of the error table that the problem names, else by its status. */
+/* The exit code for an answer that is not what was asked for, never 0: the row of the error table that the problem names, else by
+ * its status. */
 int problem_exit(const struct http_response *response);
 
 #endif

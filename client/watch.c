@@ -203,8 +203,7 @@ static void on_news(void *arg, enum stream_news news, const char *why) {
 
 static int refused(const struct http_response *answer) {
     problem_print(stderr, answer);
-    int code = problem_exit(answer);
-    return code == 0 ? err_exit(ERR_PROTOCOL) : code; /* an unexpected 2xx or 3xx */
+    return problem_exit(answer);
 }
 
 static int interrupted(const struct watch *watch) {

@@ -31,10 +31,12 @@ def test_nothing_is_missing(name):
         assert re.search(rf"(--|-l ){option}\b", text), option
 
 
-def test_exit_codes_agree():
+def test_version_and_exit_codes_agree():
     usage = subprocess.run([CLIENT, "help"], capture_output=True, text=True, timeout=60, check=True).stdout
     page = (ROOT / "client" / "residuum.1").read_text()
     codes = re.findall(r"^  (\d+)  ", usage.split("Exit codes:")[1], re.M)
+    version = subprocess.run([CLIENT, "--version"], capture_output=True, text=True, timeout=60, check=True).stdout.strip()
+    assert f'"{version}"' in page
     assert codes == re.findall(r"^\.B (\d+)$", page, re.M) and codes[-1] == "130"
 
 
