@@ -42,7 +42,7 @@ static void message(void *arg, const char *format, va_list args) {
 }
 
 static void run(struct api *api) {
-    MHD_UNSIGNED_LONG_LONG timeout_ms;
+    unsigned long long timeout_ms;
     MHD_run(api->http);
     if (MHD_get_timeout(api->http, &timeout_ms) == MHD_YES)
         loop_timer_arm(api->run_timer, (int64_t)timeout_ms);
@@ -133,7 +133,7 @@ static void stop_http(struct api *api) {
     requests_resume(api, &gone);
     streams_end(api);
     for (int i = 0; i < STOP_TURNS; i++) {
-        MHD_UNSIGNED_LONG_LONG timeout_ms;
+        unsigned long long timeout_ms;
         MHD_run(api->http);
         requests_resume(api, &gone);
         if (MHD_get_timeout(api->http, &timeout_ms) != MHD_YES || timeout_ms > 0)
