@@ -9,7 +9,7 @@ import sqlite3
 import time
 
 import pytest
-from service import FAST, gone, until
+from service import ENDED, FAST, gone, until
 
 ROUNDS = int(os.environ.get("RESIDUUM_CHAOS_ROUNDS", "3"))
 SEED = int(os.environ.get("RESIDUUM_CHAOS_SEED") or random.SystemRandom().randrange(1 << 32))
@@ -40,12 +40,11 @@ class Listener:
         self.stream.events, self.heard = [], 0
 
     def listen(self):
-        """Takes what is there; a killed daemon ends the stream anywhere."""
+        """Takes what is there; a killed daemon ends the stream anywhere, a slow reader is cut off."""
         if not self.stream.ended:
             self.stream.feed()
-        new = self.stream.events[self.heard:]
-        self.heard += len(new)
-        self.events += new
+        self.events += self.stream.events[self.heard:]
+        self.heard = len(self.stream.events)
 
     def leave(self):
         if self.stream is not None:
@@ -60,15 +59,18 @@ def pause(dice, seconds):
 
 
 def finish(daemon, jobs, listener):
-    for job in jobs:
-        daemon.wait_for(job, "succeeded", seconds=SECONDS)
-    newest = daemon.get("/v1/jobs").json()["cursor"]
+    """Reads the stream until all jobs have ended and their last events were heard."""
 
-    def heard_all():
+    def all_heard():
         listener.listen()
-        return listener.events and listener.events[-1]["id"] >= newest
+        if listener.stream.ended:
+            listener.connect(daemon)
+        ended = {e["data"]["id"] for e in listener.events if e["event"] == "job" and e["data"]["state"] in ENDED}
+        return ended >= {j["id"] for j in jobs}
 
-    until(heard_all, 30, "the rest of the stream")
+    until(all_heard, SECONDS, "all jobs to end")
+    for job in jobs:
+        assert daemon.job(job)["state"] == "succeeded", daemon.job(job)["reason"]
     listener.leave()
 
 
