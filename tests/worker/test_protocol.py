@@ -97,6 +97,14 @@ def test_stop_and_go_on(whole, tmp_path, how):
     assert results(worker) + results(again) == results(whole)
 
 
+def test_more_input_is_ignored(tmp_path):
+    worker = Worker(tmp_path / "job")
+    worker.until("hello")
+    worker.process.stdin.write(b"more\n" * 100)
+    worker.process.stdin.flush()
+    assert worker.end() == DONE
+
+
 def test_a_reader_that_left_stops_the_job(tmp_path):
     worker = Worker(tmp_path / "job", spec(epochs=500))
     worker.until("epoch")
