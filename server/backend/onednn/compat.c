@@ -16,6 +16,11 @@ int compat_check(dnnl_status_t status, const char *what, struct err *err) {
     return err_set(err, code, "oneDNN could not %s: %s (status %d)", what, status_text(status), (int)status);
 }
 
+/* Each set's value holds the bits of those that it includes. */
+bool compat_cpu_has(dnnl_cpu_isa_t isa) {
+    return (dnnl_get_effective_cpu_isa() & isa) == isa;
+}
+
 const char *compat_kernel(const_dnnl_primitive_desc_t pd) {
     const char *name = "";
     if (dnnl_primitive_desc_query(pd, dnnl_query_impl_info_str, 0, &name) != dnnl_success || !name)

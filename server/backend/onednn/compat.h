@@ -48,6 +48,9 @@ int compat_memory(dnnl_engine_t engine, const struct compat_desc *desc, void *da
 int compat_reorder(dnnl_engine_t engine, const struct compat_desc *from, const struct compat_desc *to, dnnl_primitive_t *ret,
                    struct err *err);
 
+/* Whether oneDNN uses an instruction set here: the CPU has it and DNNL_MAX_CPU_ISA does not forbid it. */
+bool compat_cpu_has(dnnl_cpu_isa_t isa);
+
 /* 0, or -1 and a message: what was tried and the library's status. */
 int compat_check(dnnl_status_t status, const char *what, struct err *err);
 

@@ -1,4 +1,5 @@
-/* Chooses the hot loops by what the CPU offers. */
+/* Chooses the hot loops by what the CPU offers, and no wider than oneDNN's kernels: both share the layout of blocks. */
+#include "server/backend/onednn/compat.h"
 #include "server/backend/onednn/kernels.h"
 
 #if defined(__x86_64__)
@@ -6,7 +7,7 @@
 const struct kernels *kernels_choose(void) {
     __builtin_cpu_init();
     if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
-        __builtin_cpu_supports("avx512vl"))
+        __builtin_cpu_supports("avx512vl") && compat_cpu_has(dnnl_cpu_isa_avx512_core))
         return &kernels_avx512;
     if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
         return &kernels_avx2;
@@ -15,7 +16,8 @@ const struct kernels *kernels_choose(void) {
 
 bool kernels_bf16(void) {
     __builtin_cpu_init();
-    return kernels_choose() == &kernels_avx512 && __builtin_cpu_supports("avx512bf16");
+    return kernels_choose() == &kernels_avx512 && __builtin_cpu_supports("avx512bf16") &&
+           compat_cpu_has(dnnl_cpu_isa_avx512_core_bf16);
 }
 
 #else

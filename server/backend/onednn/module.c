@@ -49,6 +49,22 @@ static void module_close(struct backend *backend) {
     if (backend->engine)
         dnnl_engine_destroy(backend->engine);
     free(backend);
+    (void)omp_pause_resource_all(omp_pause_soft); /* ends the idle threads; another open starts new ones */
+}
+
+/* oneDNN's kernels wait for as many threads as OpenMP promised; a smaller team would wait for ever. */
+static int check_team(int threads, struct err *err) {
+    int team = 0;
+    omp_set_dynamic(0);
+    omp_set_num_threads(threads);
+#pragma omp parallel
+#pragma omp single
+    team = omp_get_num_threads();
+    if (team < threads)
+        return err_set(err, ERR_BACKEND,
+                       "backend onednn was asked for %d threads, but OpenMP gives %d; unset OMP_THREAD_LIMIT or ask for %d",
+                       threads, team, team);
+    return 0;
 }
 
 static int module_open(const struct backend_options *options, struct backend **ret_backend, struct err *err) {
@@ -56,12 +72,13 @@ static int module_open(const struct backend_options *options, struct backend **r
         return err_set(err, ERR_BACKEND, "backend onednn has no device '%s'; it runs on 'cpu'", options->device_id);
     if (options->threads < 1)
         return err_set(err, ERR_BACKEND, "backend onednn cannot run with %d threads; it needs at least 1", options->threads);
+    if (check_team(options->threads, err) != 0)
+        return -1;
     struct backend *backend = calloc(1, sizeof *backend);
     if (!backend)
         return err_set(err, ERR_MEMORY, "out of memory while opening backend onednn");
     backend->threads = options->threads;
     backend->kernels = kernels_choose();
-    omp_set_num_threads(backend->threads);
     if (compat_check(dnnl_engine_create(&backend->engine, dnnl_cpu, 0), "open the CPU", err) != 0 ||
         compat_check(dnnl_stream_create(&backend->stream, backend->engine, dnnl_stream_default_flags), "open a stream", err) !=
             0) {
