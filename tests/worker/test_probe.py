@@ -61,7 +61,7 @@ def test_data_sets_are_looked_for(tmp_path):
 
 @pytest.mark.parametrize("body, reason", [
     ("abort();", "SIGABRT"),
-    ("raise(SIGSEGV);", "SIGSEGV"),
+    ("signal(SIGSEGV, SIG_DFL); raise(SIGSEGV);", "SIGSEGV"),
     ("_exit(7);", "exit code 7"),
     ("for (;;) pause();", "did not end within"),
     ('strcpy(err->text, "no device"); err->code = ERR_UNAVAILABLE; return -1;', "no device"),
