@@ -32,13 +32,6 @@ void plan_done(struct plan *plan) {
     plan->graph = NULL;
 }
 
-static int check_plan(struct request *request, const struct spec *spec, const struct plan *plan, struct err *err) {
-    if (spec->batch_size > plan->images)
-        return err_at(err, ERR_FIELD, "/batch_size", "batch_size is %d, but only %d training images are used", spec->batch_size,
-                      plan->images);
-    return offer_check(request->api->options.sched, spec, plan->memory_bytes, err);
-}
-
 /* All that can be wrong with a body, in the order in which a person would look for it. */
 static int read_spec(struct request *request, struct spec *ret_spec, struct plan *ret_plan, struct err *err) {
     json_t *doc = json_parse(request->body != NULL ? request->body : "", request->body_size, err);
@@ -50,7 +43,7 @@ static int read_spec(struct request *request, struct spec *ret_spec, struct plan
     json_decref(doc);
     if (failed < 0 || plan_make(ret_spec, ret_plan, err) < 0)
         return -1;
-    if (check_plan(request, ret_spec, ret_plan, err) == 0)
+    if (offer_check(request->api->options.sched, ret_spec, ret_plan->memory_bytes, err) == 0)
         return 0;
     plan_done(ret_plan);
     return -1;

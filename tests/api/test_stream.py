@@ -35,6 +35,29 @@ def test_opening(daemon):
     stream.close()
 
 
+@pytest.fixture(scope="module")
+def quiet(service):
+    """A stream on which nothing happens, opened by the first test and looked at by the last."""
+    stream = service.stream().wait(lambda s: s.comments)
+    yield stream
+    stream.close()
+
+
+def test_silence_begins(quiet):
+    assert quiet.comments == ["ok"]
+
+
+def test_events_come_at_once(daemon):
+    """To a stream of all and to one of the job, not only with the next heartbeat."""
+    first, job = daemon.submit(LONG), daemon.submit(LONG)
+    daemon.wait_for(first, "running")
+    streams = [daemon.stream(query).wait(lambda s: s.comments) for query in ("", f"?job={job['id']}")]
+    daemon.post(f"/v1/jobs/{job['id']}/cancel")
+    for stream in streams:
+        stream.wait(ended(job), 5)
+        stream.close()
+
+
 def test_a_job_from_queue_to_end(daemon):
     """States in order, every epoch once, job events equal to what GET shows, progress at most once a second per phase and epoch."""
     stream = daemon.stream()
@@ -171,14 +194,6 @@ def test_at_most_so_many(daemon, problem):
     assert len(flood) <= 20, "a mass of clients that left flooded the log"
 
 
-def test_heartbeat(daemon):
-    """A comment of at least 32 bytes within 15 s of silence."""
-    stream = daemon.stream().wait(lambda s: s.comments)
-    stream.wait(lambda s: len(s.comments) >= 2, 20)
-    assert len(stream.comments[-1]) + 3 >= 32 and not stream.events
-    stream.close()
-
-
 def test_a_client_that_does_not_read(daemon):
     """It holds back neither the others nor the daemon's memory."""
     jobs = [daemon.submit(epochs=1) for _ in range(3)]
@@ -197,3 +212,9 @@ def test_a_client_that_does_not_read(daemon):
 def test_head(daemon):
     assert daemon.request("HEAD", "/v1/events").headers["Content-Type"] == "text/event-stream"
     until(lambda: "\nresiduum_sse_clients 0\n" in daemon.get("/metrics").text, 10, "the stream to be gone")
+
+
+def test_heartbeats(quiet):
+    """A comment of at least 32 bytes within 15 s of silence, again and again."""
+    quiet.wait(lambda s: len(s.comments) >= 3, 35)
+    assert all(len(beat) + 3 >= 32 for beat in quiet.comments[1:]) and not quiet.events
