@@ -24,14 +24,14 @@ char *launch_start_line(const struct job *job, const char *dir);
 
 struct probe;
 
-/* Runs the probe now and, when it fails, again and again with growing pauses. */
+/* Runs the probe as soon as the loop runs and, when it fails, again and again with growing pauses. */
 int probe_new(struct sched *sched, struct probe **ret_probe, struct err *err);
 void probe_free(struct probe *probe); /* accepts NULL */
 
 /* The "devices" of its last answer, and its "datasets" keyed by their names; borrowed; NULL before the first one. */
 const json_t *probe_devices(const struct probe *probe);
 const json_t *probe_datasets(const struct probe *probe);
-bool probe_running(const struct probe *probe);
+bool probe_failed(const struct probe *probe);        /* and is not being tried again just now */
 const char *probe_reason(const struct probe *probe); /* why it failed; "" */
 
 /* --- attempt.c: one attempt of a job, from its claim until its end is committed --- */

@@ -175,7 +175,7 @@ int probe_new(struct sched *sched, struct probe **ret_probe, struct err *err) {
         free(probe);
         return -1;
     }
-    start(probe);
+    loop_timer_arm(probe->timer, 0); /* in the loop's first turn: the daemon is ready before it */
     *ret_probe = probe;
     return 0;
 }
@@ -198,8 +198,8 @@ const json_t *probe_datasets(const struct probe *probe) {
     return probe->datasets;
 }
 
-bool probe_running(const struct probe *probe) {
-    return probe->running;
+bool probe_failed(const struct probe *probe) {
+    return !probe->running && probe->reason.code != ERR_NONE;
 }
 
 const char *probe_reason(const struct probe *probe) {

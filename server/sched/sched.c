@@ -328,7 +328,7 @@ json_t *sched_devices(const struct sched *sched) {
         }
     }
     const char *reason = probe_reason(sched->probe);
-    const char *state = cards != NULL ? "ready" : probe_running(sched->probe) ? "probing" : "failed";
+    const char *state = cards != NULL ? "ready" : probe_failed(sched->probe) ? "failed" : "probing";
     return json_pack("{s:o, s:s, s:s?}", "items", items, "state", state, "reason", reason[0] != '\0' ? reason : NULL);
 }
 

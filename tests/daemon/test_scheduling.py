@@ -59,7 +59,8 @@ def test_cancel_wins_over_a_crash_but_not_over_success(fake):
     fake.wait_for(done, "running")
     fake.post(f"/v1/jobs/{done['id']}/cancel")
     (fake.data / "done").touch()
-    assert fake.wait_for(done, "succeeded")["cancel_requested"]
+    job = fake.wait_for(done, "succeeded")
+    assert job["cancel_requested"] and job["attempt"] == 1
 
 
 def test_retry(fake, epochs_of):
@@ -162,7 +163,7 @@ def test_second_daemon_is_refused(fake):
 
 
 def test_probe_crash_is_a_reason_and_is_tried_again(make_fake, tmp_path):
-    fake = make_fake(probe=f"crash-until:{tmp_path}/repaired")
+    fake = make_fake("--probe-timeout", "1000", probe=f"crash-until:{tmp_path}/repaired")
     until(lambda: fake.get("/v1/devices").json()["state"] == "failed", 30, "the probe to fail")
     devices = fake.get("/v1/devices").json()
     assert "SIGSEGV" in devices["reason"] and "the driver is upset" in devices["reason"]
