@@ -175,8 +175,9 @@ def test_at_most_so_many(daemon, problem):
     streams = [daemon.stream() for _ in range(STREAMS_MAX)]
     try:
         pump(streams, lambda: all(s.comments for s in streams), 60)
-        answer = daemon.get("/v1/events")
-        problem(answer, 503, "unavailable")
+        with daemon.session.get(daemon.url + "/v1/events", stream=True, timeout=30) as answer:
+            assert answer.status_code == 503
+            problem(answer, 503, "unavailable")
         assert int(answer.headers["Retry-After"]) > 0
         browser = daemon.get("/v1/events", headers={"Sec-Fetch-Mode": "cors"})
         assert browser.status_code == 200 and browser.text == "retry: 30000\n\n"
