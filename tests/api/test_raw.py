@@ -1,12 +1,12 @@
 """Bytes that no client library sends: ambiguous framing, foreign hosts, broken targets, floods, drips and pipelines."""
 import json
 import socket
+import time
 
 import pytest
 from service import FAST, SLOWER, until
 
 BODY = json.dumps(FAST)
-HEADER_DEADLINE_S = 10
 
 
 def connect(service):
@@ -223,27 +223,55 @@ def test_security_headers_everywhere(service):
         assert headers["Cache-Control"] == ("no-cache" if path == "/" else "no-store")
 
 
-def test_slow_headers_are_cut(service):
-    """A byte now and then keeps an inactivity timeout happy; the deadline of complete headers does not care."""
-    cut = service.get("/metrics").text.split("\nresiduum_connections_reaped_total ")[1].split("\n")[0]
-    with connect(service) as drip, connect(service) as silent:
-        drip.sendall(b"GET /v1/version HTTP/1.1\r\nHost: localhost\r\nX-Slow: ")
-        drip.settimeout(0.25)
-        sent = 0
+class Drip:
+    """A connection on which one more piece arrives with every call, until the server has enough of it."""
 
-        def ended():
-            nonlocal sent
-            try:
-                drip.sendall(b"a")
-                sent += 1
-                return drip.recv(100) == b""
-            except TimeoutError:
-                return False
-            except (ConnectionResetError, BrokenPipeError):
-                return True
+    def __init__(self, service, text, piece):
+        self.link, self.piece, self.sent, self.answer, self.ended = connect(service), piece, 0, b"", None
+        self.begin = time.monotonic()
+        self.link.sendall(text.encode())
+        self.link.settimeout(0.01)
 
-        until(ended, HEADER_DEADLINE_S * 2, "the slow connection to be cut")
-        assert sent > 5, "it was cut before it could be slow"
-        assert read_all(silent) == b""
-    after = service.get("/metrics").text.split("\nresiduum_connections_reaped_total ")[1].split("\n")[0]
-    assert int(after) >= int(cut) + 2
+    def go_on(self):
+        """Returns whether the connection has ended."""
+        try:
+            if self.ended is None and not self.answer:
+                self.link.sendall(self.piece)
+                self.sent += len(self.piece)
+            part = self.link.recv(65536)
+            self.answer += part
+            self.ended = self.ended or (None if part else time.monotonic() - self.begin)
+        except TimeoutError:
+            pass
+        except (ConnectionResetError, BrokenPipeError):
+            self.ended = self.ended or time.monotonic() - self.begin
+        return self.ended is not None
+
+
+def reaped(service):
+    return int(service.get("/metrics").text.split("\nresiduum_connections_reaped_total ")[1].split("\n")[0])
+
+
+def test_slow_requests_are_cut(service):
+    """A byte now and then keeps an inactivity timeout happy; deadlines of headers (10 s) and bodies (1 KiB/s over 30 s) do not
+    care. A slow but honest body gets its answer."""
+    before, size = reaped(service), 80000
+    body = request(service, "POST /v1/jobs?dry_run=true HTTP/1.1", JSON, f"Content-Length: {size}")
+    headers = Drip(service, "GET /v1/version HTTP/1.1\r\nHost: localhost\r\nX-Slow: ", b"a")
+    silent = Drip(service, "", b"")
+    slow = Drip(service, body, b" ")
+    honest = Drip(service, body, b" " * 700)
+    drips = [headers, silent, slow, honest]
+    due = 0.0
+
+    def all_ended():
+        nonlocal due
+        if time.monotonic() < due:
+            return False
+        due = time.monotonic() + 0.3
+        return all([drip.go_on() for drip in drips])
+
+    until(all_ended, 60, "the slow connections to end")
+    assert 9 < headers.ended < 15 * SLOWER and 9 < silent.ended < 15 * SLOWER and headers.sent > 5
+    assert 29 < slow.ended < 40 * SLOWER and slow.sent > 20 and slow.answer == b""
+    assert honest.ended > 30 and parts(honest.answer)[0] == 400 and reaped(service) == before + 3
