@@ -5,7 +5,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <unistd.h>
 
 #include "server/store/private.h"
@@ -70,6 +69,8 @@ static int wal_grew(void *arg, sqlite3 *db, const char *name, int pages) {
     return SQLITE_OK;
 }
 
+/* A lock of the process (fcntl), not of the descriptor (flock): a child between fork and exec does not hold it, so a daemon that
+ * was killed can be started again at once. Nothing else in the process may open and close the file: that would drop the lock. */
 static int lock(struct store *store, const char *dir, struct err *err) {
     char path[PATH_MAX];
     if ((size_t)snprintf(path, sizeof path, "%s/residuum.lock", dir) >= sizeof path)
@@ -77,9 +78,10 @@ static int lock(struct store *store, const char *dir, struct err *err) {
     store->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (store->lock_fd < 0)
         return err_errno(err, ERR_STORE, errno, "cannot open the lock file %s", path);
-    if (flock(store->lock_fd, LOCK_EX | LOCK_NB) == 0)
+    struct flock whole = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+    if (fcntl(store->lock_fd, F_SETLK, &whole) == 0)
         return 0;
-    if (errno == EWOULDBLOCK)
+    if (errno == EACCES || errno == EAGAIN)
         return err_set(err, ERR_STORE, "another residuumd uses the data directory %s: stop it, or choose another with --data",
                        dir);
     return err_errno(err, ERR_STORE, errno, "cannot lock %s", path);

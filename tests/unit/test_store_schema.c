@@ -4,6 +4,8 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -135,11 +137,39 @@ static void test_file_of_another_program(void **state) {
 
 static void test_second_daemon(void **state) {
     struct rig *rig = *state;
-    struct store *other = NULL;
+    pid_t pid = fork(); /* the lock belongs to a process: a second opening in this one would not be refused */
+    assert_true(pid >= 0);
+    if (pid == 0) {
+        struct store *other = NULL;
+        struct err err = {0};
+        int rc = store_open(rig->dir, &other, &err);
+        _exit(rc == -1 && other == NULL && strstr(err.text, "another residuumd") != NULL ? 0 : 1);
+    }
+    int status = -1;
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_int_equal(status, 0);
+}
+
+/* A child that has not come to exec yet must not keep the next daemon out after its parent was killed. */
+static void test_child_holds_no_lock(void **state) {
+    struct rig *rig = *state;
+    int gate[2];
+    assert_int_equal(pipe(gate), 0);
+    pid_t pid = fork();
+    assert_true(pid >= 0);
+    if (pid == 0) {
+        char byte;
+        close(gate[1]);
+        _exit(read(gate[0], &byte, 1) < 0); /* end of file: the parent has seen what it wanted */
+    }
+    close(gate[0]);
+    store_close(rig->store);
+    rig->store = NULL;
     struct err err = {0};
-    assert_int_equal(store_open(rig->dir, &other, &err), -1);
-    assert_null(other);
-    assert_non_null(strstr(err.text, "another residuumd"));
+    int rc = store_open(rig->dir, &rig->store, &err);
+    close(gate[1]);
+    assert_int_equal(waitpid(pid, NULL, 0), pid);
+    assert_int_equal(rc, 0);
 }
 
 static void test_not_a_database(void **state) {
@@ -210,6 +240,7 @@ int main(void) {
         cmocka_unit_test(test_failing_first_one_leaves_an_empty_file),
         cmocka_unit_test(test_file_of_another_program),
         cmocka_unit_test_setup_teardown(test_second_daemon, rig_setup, rig_teardown),
+        cmocka_unit_test_setup_teardown(test_child_holds_no_lock, rig_setup, rig_teardown),
         cmocka_unit_test_setup_teardown(test_not_a_database, rig_setup, rig_teardown),
         cmocka_unit_test_setup_teardown(test_settings, rig_setup, rig_teardown),
         cmocka_unit_test_setup_teardown(test_recovery, rig_setup, rig_teardown),
