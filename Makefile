@@ -166,7 +166,6 @@ lint: deps-check ## only the checks that read the code and the built files
 asan: deps-check ## the C tests and the tests of the programs, built with ASan and UBSan
 	$(AGAIN) CONFIG=asan all tests
 	@RESIDUUM_BUILD=build/asan ASAN_OPTIONS=detect_leaks=1:strict_string_checks=1 UBSAN_OPTIONS=print_stacktrace=1 \
-		LSAN_OPTIONS=suppressions=$(CURDIR)/tests/lsan.supp:print_suppressions=0 \
 		tests/run unit ops golden worker api client daemon chaos
 
 bench: deps-bench ## training speed against PyTorch, to build/bench.json
