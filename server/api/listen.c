@@ -119,16 +119,18 @@ static bool is_literal(const char *host) {
     return inet_pton(AF_INET6, inner, bytes) == 1;
 }
 
+/* The name counts, not the port: behind `ssh -L 9000:localhost:8080` a browser says "localhost:9000", and a page that rebinds its
+ * own name to this address cannot say "localhost" at any port. */
 bool listener_is_host(const struct listener *listener, const char *host) {
     static const char *const loopback[] = {"localhost", "127.0.0.1", "[::1]"};
     char name[128];
-    int64_t port = listener->port;
+    int64_t port = 0;
     size_t n = host[0] == '[' ? strcspn(host, "]") + 1 : strcspn(host, ":");
     if (n > strlen(host) || n >= sizeof name || (host[n] != '\0' && (host[n] != ':' || !number_parse(host + n + 1, &port))))
         return false;
     memcpy(name, host, n);
     name[n] = '\0';
-    if (port != listener->port)
+    if (port < 0 || port > 65535)
         return false;
     for (size_t i = 0; i < sizeof loopback / sizeof loopback[0]; i++) {
         if (strcasecmp(name, loopback[i]) == 0)
