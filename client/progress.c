@@ -37,6 +37,11 @@ void progress_event(struct progress *progress, const json_t *data) {
     progress->changed = true;
 }
 
+void progress_epoch_ended(struct progress *progress) {
+    progress->training = false;
+    progress->changed = true;
+}
+
 static void describe_waiting(const struct progress *progress, char text[LINE_SIZE]) {
     if (strcmp(progress->state, "queued") == 0 && progress->before > 0)
         snprintf(text, LINE_SIZE, "queued, %lld job%s before it", (long long)progress->before, progress->before == 1 ? "" : "s");

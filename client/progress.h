@@ -26,6 +26,9 @@ struct progress {
 void progress_state(struct progress *progress, const char *state, int64_t before, int64_t now_ms);
 void progress_event(struct progress *progress, const json_t *data);
 
+/* An epoch is done: the last progress is history, and is not said again until there is a newer one. */
+void progress_epoch_ended(struct progress *progress);
+
 /* Draws if there is something new or, without a terminal, if it is time for a sign of life. */
 void progress_tick(struct progress *progress, int64_t now_ms);
 

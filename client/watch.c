@@ -69,6 +69,7 @@ static int print_own_event(const char *type, const json_t *data) {
 
 static void print_epoch(struct watch *watch, const json_t *epoch) {
     progress_clear(&watch->progress, clock_ms());
+    progress_epoch_ended(&watch->progress);
     if (!watch->client->term.tty) {
         report_epoch_line(epoch, (int)watch->epochs);
         return;
