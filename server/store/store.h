@@ -43,9 +43,9 @@ struct store;
 
 /* --- schema.c, store.c --- */
 
-/* Takes DIR/residuum.lock (a lock of the process), opens DIR/residuum.db, applies missing migrations each in a transaction and checks the name
- * and SHA-256 of applied ones: a changed, missing or newer one refuses with a sentence. Jobs left starting or running by a daemon
- * that died go back to queued (committed). DIR exists. */
+/* Takes DIR/residuum.lock (a lock of the process), opens DIR/residuum.db, applies missing migrations each in a transaction and
+ * checks the name and SHA-256 of applied ones: a changed, missing or newer one refuses with a sentence. Jobs left starting or
+ * running by a daemon that died go back to queued (committed). DIR exists. */
 int store_open(const char *dir, struct store **ret_store, struct err *err);
 void store_close(struct store *store); /* commits nothing; accepts NULL */
 
