@@ -325,7 +325,11 @@ static void test_child_is_clean(void **state) {
     child.text[child.used] = '\0';
     assert_non_null(strstr(child.text, ",kept,3,/\nSig"));
     assert_non_null(strstr(child.text, "SigBlk:\t0000000000000000"));
-    assert_non_null(strstr(child.text, "SigIgn:\t0000000000000000"));
+    /* Without signals 32 and 33: they are the C library's own, which leaves them ignored in what make starts, and cannot be set.
+     */
+    const char *ignored = strstr(child.text, "SigIgn:\t");
+    assert_non_null(ignored);
+    assert_int_equal(strtoull(ignored + sizeof "SigIgn:\t" - 1, NULL, 16) & ~0x180000000ULL, 0);
 }
 
 static void test_how_children_end(void **state) {
