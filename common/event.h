@@ -1,40 +1,70 @@
-/* Worker protocol, version 1: what daemon and worker say to each other.
+/* Worker protocol, version 2: what daemon and worker say to each other.
  *
  * Daemon -> worker, standard input: one JSON line, then held open. End of file means "the parent is gone or wants you to stop":
  * checkpoint, then exit with WORKER_EXIT_STOPPED.
- *   {"protocol": 1, "job": "job_...", "attempt": 1, "dir": "/abs/path/of/the/job", "epochs_known": 2, "spec": {canonical spec}}
+ *   {"protocol": 2, "job": "job_...", "attempt": 1, "dir": "/abs/path/of/the/job", "epochs_known": 2, "spec": {canonical spec}}
  * "dir" exists and belongs to the job alone; the worker holds an exclusive flock on DIR/lock for its whole life and waits for it
  * at most 30 s, so two attempts of one job never run at once. "epochs_known" is the number of epochs the daemon has stored:
- * the worker sends the missing ones of its checkpoint again before it trains.
+ * the worker sends the missing ones of its checkpoint again before it trains. A spec with "from" finds what it starts from in
+ * DIR/initial.safetensors (a weights file, or with "resume" a checkpoint) and, with "resume", DIR/initial-epochs.ndjson.
  *
  * Worker -> daemon, standard output: one JSON object a line, at most EVENT_LINE_MAX bytes with the newline, UTF-8. Every line has
  * "type" (below) and "seq", 1, 2, 3, ... without a gap.
- * - hello: {"protocol": 1, "backend": "onednn", "backend_version": "2.6.3", "device": "...", "precision": "f32", "threads": 2,
- *   "parameters": N, "memory_bytes": N, "resumed": {"epoch": E, "step": S} or null}; the first line, unless an error is
- * - progress: {"epoch": 2, "epochs": 5, "phase": "train" | "test", "step": 100, "steps": 469, "loss": 0.31, "images_per_second":
- *   1800.0, "seconds_left": 92.5}; at most once a second; steps are those of the phase; the last three are null until known
- * - epoch: {"epoch": 2, "train": {"loss", "accuracy"}, "test": {"loss", "accuracy", "confusion": [[...]], "softmax": [[...]],
- *   "labels": [...]}, "lr": 0.05, "seconds": 31.2, "images_per_second": 1920.5}; after the checkpoint that holds the epoch is on
- *   disk; labels are the true classes of the softmax rows, lr is the last step's, seconds are those of training and test over all
- *   attempts, images per second those of training; an epoch may come again after a restart
+ * - hello: {"protocol": 2, "program": "0.1.0", "backend": "onednn", "backend_version": "2.6.3", "algorithms": "...", "device":
+ * "...", "precision": "f32", "threads": 2, "data_sha256": "...", "train_images": N, "validation_images": N, "test_images": N,
+ *   "initial": null or {"taken": [names], "fresh": [names]}, "parameters": N, "memory_bytes": N, "resumed": {"epoch": E, "step":
+ * S} or null}; the first line, unless an error is
+ * - progress: {"epoch": 2, "epochs": 5, "phase": "train" | "validation" | "test", "step": 100, "steps": 469, "loss": 0.31,
+ *   "images_per_second": 1800.0, "seconds_left": 92.5}; at most once a second; steps are those of the phase; the last three are
+ *   null until known
+ * - epoch, after the checkpoint that holds the epoch is on disk; may come again after a restart:
+ *   {"epoch": 2,
+ *    "train": {"loss", "accuracy"},                       as trained: augmented images, smoothed and mixed targets
+ *    "validation": {"loss", "accuracy", "top5"} or null,  top5 is null with 5 classes or fewer
+ *    "test": {"loss", "accuracy", "top5", "ece",
+ *      "confusion": [[...]],                              [true][predicted]
+ *      "report": {"precision": [...], "recall": [...], "f1": [...], "support": [...],    per class; scikit-learn's definitions, 0
+ *        "macro": {"precision", "recall", "f1"}, "weighted": {"precision", "recall", "f1"}},      where nothing is divided by
+ *      "most_confused": {"pairs": [{"true", "predicted", "count"}],      at most 10, most first, only counts above 0
+ *        "classes": [{"class", "count"}]},                at most 10; count: images of the class taken for others + others for it
+ *      "softmax": [[...]], "labels": [...]},              of the first images; labels are the true classes
+ *    "layers": {
+ *      "weights": {"name": [...], "gradient_norm": [...], "weight_norm": [...], "update_ratio": [...]},   layers with trainable
+ *        parameters; means over the epoch's steps; update_ratio is norm(new - old) / norm(old), null where that is 0
+ *      "activations": {"name": [...], "mean": [...], "deviation": [...], "dead": [...]}},     over the first 64 test images;
+ * dead: share of a ReLU's outputs that are 0 for all of them, null for other layers "weights_sha256": "...",  of all parameters
+ * and running statistics (values, f32, little-endian) in the graph's order "best": true | false | null,  by the validation set,
+ * up to now; null without one "lr": 0.05, "seconds": 31.2, "images_per_second": 1920.5}      lr is the last step's; seconds are
+ * those of training and tests over all attempts, images per second those of training
  * - checkpoint: {"epoch": 2, "step": 0, "file": "checkpoint.safetensors", "bytes": N}; finished epochs, step within the next
- * - done: {"epochs": 5}; the last line of success
+ * - done: {"epochs": 5, "stopped_early": false, "best_epoch": 4 or null}; the last line of success; epochs are those trained
  * - error: {"code": "non-finite-loss", "text": "...", "pointer": ""}; the last line of failure; code is an err_name()
  * Standard error is a log for people. The worker keeps the real standard output privately and points descriptor 1 at it.
  * A wrong version, a gap in seq, an oversize or non-UTF-8 line, an unknown type or a missing field ends the
  * attempt with ERR_PROTOCOL.
  *
  * `residuum-worker --probe` prints one JSON object on standard output and exits with 0:
- *   {"protocol": 1, "devices": [{"id": "cpu", "name": "AMD EPYC", "threads": 2, "memory_bytes": N,
+ *   {"protocol": 2, "devices": [{"id": "cpu", "name": "AMD EPYC", "threads": 2, "memory_bytes": N,
  *      "backends": [{"name": "onednn", "version": "2.6.3", "precisions": ["f32", "bf16"]}, {"name": "ref", ...}],
  *      "unusable": [{"name": "cudnn", "reason": "..."}]}],
  *    "datasets": [{"name": "fashion-mnist", "available": true, "reason": null}, ...]}
+ *
+ * Files in DIR, besides checkpoint.safetensors and epochs.ndjson, all written aside and renamed:
+ *   weights/epoch-N.safetensors  parameters and running statistics by name (the average where there is one) of the kept epochs:
+ * the last, the best, and every keep_every-th; "__metadata__" has format, job, epoch, sha256, spec predictions.safetensors of the
+ * last epoch, over the whole test set: "softmax" F32 [n,classes], "labels" I32 [n], "predicted" I32 [n]; before "done"
  *
  * To change the protocol: raise EVENT_PROTOCOL; daemon and worker of one installation always have the same. */
 #ifndef COMMON_EVENT_H
 #define COMMON_EVENT_H
 
-enum { EVENT_PROTOCOL = 1, EVENT_LINE_MAX = 1 << 20, EVENT_CLASSES_SOFTMAX_IMAGES = 25 };
+enum {
+    EVENT_PROTOCOL = 1,
+    EVENT_LINE_MAX = 1 << 20,
+    EVENT_CLASSES_SOFTMAX_IMAGES = 25,
+    EVENT_CONFUSED_MAX = 10,
+    EVENT_ACTIVATION_IMAGES = 64
+};
 
 #define EVENT_TYPES(X)                \
     X(EVENT_HELLO, "hello")           \

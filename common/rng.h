@@ -7,7 +7,20 @@
 #include <stdint.h>
 
 /* What a number is for. The values are part of every result: never renumber. */
-enum rng_purpose { RNG_INIT = 1, RNG_SHUFFLE = 2, RNG_CROP = 3, RNG_FLIP = 4, RNG_DROPOUT = 5, RNG_SHAPES = 6, RNG_LIMIT = 7 };
+enum rng_purpose {
+    RNG_INIT = 1,
+    RNG_SHUFFLE = 2,
+    RNG_CROP = 3,
+    RNG_FLIP = 4,
+    RNG_DROPOUT = 5,
+    RNG_SHAPES = 6,
+    RNG_LIMIT = 7,
+    RNG_SPLIT = 8,
+    RNG_ROTATION = 9,
+    RNG_COLOR = 10,
+    RNG_CUTOUT = 11,
+    RNG_MIXUP = 12
+};
 
 /* Four 32-bit words for (seed, purpose, a, b, c). Typical use: a = epoch or parameter index, b = sample, c = position. */
 void rng_block(uint64_t seed, enum rng_purpose purpose, uint32_t a, uint32_t b, uint32_t c, uint32_t ret_words[4]);

@@ -8,17 +8,15 @@
 
 #include "common/json.h"
 
-enum kind { KIND_TEXT, KIND_INT, KIND_SEED, KIND_REAL, KIND_BOOL, KIND_CHOICE };
+enum kind { KIND_TEXT, KIND_INT, KIND_SEED, KIND_REAL, KIND_BOOL, KIND_CHOICE, KIND_INTS };
 
 static const char *const precisions[] = {[PRECISION_F32] = "f32", [PRECISION_BF16] = "bf16", NULL};
 static const char *const backends[] = {
     [BACKEND_AUTO] = "auto", [BACKEND_REF] = "ref", [BACKEND_ONEDNN] = "onednn", [BACKEND_CUDNN] = "cudnn", NULL};
-static const char *const norms[] = {[NORM_NONE] = "none", [NORM_BATCH] = "batch", NULL};
-static const char *const inits[] = {[INIT_HE_NORMAL] = "he_normal",
-                                    [INIT_HE_UNIFORM] = "he_uniform",
-                                    [INIT_XAVIER_NORMAL] = "xavier_normal",
-                                    [INIT_XAVIER_UNIFORM] = "xavier_uniform",
-                                    NULL};
+static const char *const norms[] = {[NORM_NONE] = "none", [NORM_BATCH] = "batch", [NORM_GROUP] = "group", NULL};
+static const char *const inits[] = {
+    [INIT_HE_NORMAL] = "he_normal",           [INIT_HE_UNIFORM] = "he_uniform", [INIT_XAVIER_NORMAL] = "xavier_normal",
+    [INIT_XAVIER_UNIFORM] = "xavier_uniform", [INIT_NORMAL] = "normal",         NULL};
 static const char *const shortcuts[] = {[SHORTCUT_A] = "A", [SHORTCUT_B] = "B", NULL};
 static const char *const activations[] = {[ACTIVATION_RELU] = "relu",
                                           [ACTIVATION_LEAKY_RELU] = "leaky_relu",
@@ -29,12 +27,12 @@ static const char *const activations[] = {[ACTIVATION_RELU] = "relu",
                                           [ACTIVATION_TANH] = "tanh",
                                           [ACTIVATION_IDENTITY] = "identity",
                                           NULL};
-static const char *const schedules[] = {[SCHEDULE_CONSTANT] = "constant",
-                                        [SCHEDULE_STEP] = "step",
-                                        [SCHEDULE_COSINE] = "cosine",
-                                        [SCHEDULE_ONE_CYCLE] = "one_cycle",
-                                        NULL};
-static const char *const optimizers[] = {[OPTIMIZER_SGD] = "sgd", NULL};
+static const char *const schedules[] = {
+    [SCHEDULE_CONSTANT] = "constant", [SCHEDULE_STEP] = "step",           [SCHEDULE_MULTI_STEP] = "multi_step",
+    [SCHEDULE_COSINE] = "cosine",     [SCHEDULE_ONE_CYCLE] = "one_cycle", NULL};
+static const char *const optimizers[] = {
+    [OPTIMIZER_SGD] = "sgd", [OPTIMIZER_ADAM] = "adam", [OPTIMIZER_ADAMW] = "adamw", [OPTIMIZER_RMSPROP] = "rmsprop", NULL};
+static const char *const selections[] = {[SELECTION_ACCURACY] = "accuracy", [SELECTION_LOSS] = "loss", NULL};
 
 const char *spec_precision_name(enum spec_precision value) {
     return precisions[value];
@@ -57,22 +55,27 @@ const char *spec_shortcut_name(enum spec_shortcut value) {
 const char *spec_schedule_name(enum spec_schedule value) {
     return schedules[value];
 }
+const char *spec_optimizer_name(enum spec_optimizer value) {
+    return optimizers[value];
+}
 
-/* A field. min and max bound numbers and a text's length in bytes; schedules is the set of schedule kinds that
- * use it (0: not a matter of the schedule). */
+/* A field. min and max bound numbers and a text's length in bytes; kinds is the set of kinds of its section (schedule or
+ * optimizer) that use it; 0: all. */
 struct row {
     const char *section, *key;
     enum kind kind;
     size_t offset;
     double min, max, initial;
     const char *const *choices;
-    unsigned schedules;
+    unsigned kinds;
     bool required;
 };
 
 #define AT(member) offsetof(struct spec, member)
 #define ON(kind) (1u << SCHEDULE_##kind)
-#define WARM (ON(CONSTANT) | ON(STEP) | ON(COSINE))
+#define WARM (ON(CONSTANT) | ON(STEP) | ON(MULTI_STEP) | ON(COSINE))
+#define BY(kind) (1u << OPTIMIZER_##kind)
+#define ADAPTIVE (BY(ADAM) | BY(ADAMW) | BY(RMSPROP))
 
 /* The order is the order of the canonical document. pad, threads, crop and flip take their initial value from the data set and
  * the context. */
@@ -93,29 +96,50 @@ static const struct row rows[] = {
     {"", "backend", KIND_CHOICE, AT(backend), .initial = BACKEND_AUTO, .choices = backends},
     {"", "threads", KIND_INT, AT(threads), .min = 1, .max = 4096},
     {"optimizer", "kind", KIND_CHOICE, AT(optimizer.kind), .initial = OPTIMIZER_SGD, .choices = optimizers},
-    {"optimizer", "momentum", KIND_REAL, AT(optimizer.momentum), .max = 0.9999, .initial = 0.9},
+    {"optimizer", "momentum", KIND_REAL, AT(optimizer.momentum), .max = 0.9999, .initial = 0.9, .kinds = BY(SGD) | BY(RMSPROP)},
+    {"optimizer", "nesterov", KIND_BOOL, AT(optimizer.nesterov), .initial = false, .kinds = BY(SGD)},
     {"optimizer", "weight_decay", KIND_REAL, AT(optimizer.weight_decay), .max = 1, .initial = 1e-4},
-    {"optimizer", "nesterov", KIND_BOOL, AT(optimizer.nesterov), .initial = false},
+    {"optimizer", "decay_norm_bias", KIND_BOOL, AT(optimizer.decay_norm_bias), .initial = true},
+    {"optimizer", "beta1", KIND_REAL, AT(optimizer.beta1), .max = 0.9999, .initial = 0.9, .kinds = BY(ADAM) | BY(ADAMW)},
+    {"optimizer", "beta2", KIND_REAL, AT(optimizer.beta2), .max = 0.999999, .initial = 0.999, .kinds = BY(ADAM) | BY(ADAMW)},
+    {"optimizer", "alpha", KIND_REAL, AT(optimizer.alpha), .max = 0.999999, .initial = 0.99, .kinds = BY(RMSPROP)},
+    {"optimizer", "epsilon", KIND_REAL, AT(optimizer.epsilon), .min = 1e-16, .max = 1, .initial = 1e-8, .kinds = ADAPTIVE},
+    {"optimizer", "clip_norm", KIND_REAL, AT(optimizer.clip_norm), .max = 1e6},
     {"schedule", "kind", KIND_CHOICE, AT(schedule.kind), .initial = SCHEDULE_ONE_CYCLE, .choices = schedules},
     {"schedule", "lr", KIND_REAL, AT(schedule.lr), .min = 1e-12, .max = 1e6, .initial = 0.1},
-    {"schedule", "warmup_epochs", KIND_REAL, AT(schedule.warmup_epochs), .max = 10000, .schedules = WARM},
-    {"schedule", "step_epochs", KIND_INT, AT(schedule.step_epochs), .min = 1, .max = 10000, .initial = 2, .schedules = ON(STEP)},
-    {"schedule", "gamma", KIND_REAL, AT(schedule.gamma), .min = 1e-6, .max = 1, .initial = 0.1, .schedules = ON(STEP)},
-    {"schedule", "min_lr", KIND_REAL, AT(schedule.min_lr), .max = 1e6, .schedules = ON(COSINE)},
-    {"schedule", "warmup_fraction", KIND_REAL, AT(schedule.warmup_fraction), .max = 1, .initial = 0.3,
-     .schedules = ON(ONE_CYCLE)},
-    {"schedule", "div_factor", KIND_REAL, AT(schedule.div_factor), .min = 1, .max = 1e9, .initial = 25,
-     .schedules = ON(ONE_CYCLE)},
+    {"schedule", "warmup_epochs", KIND_REAL, AT(schedule.warmup_epochs), .max = 10000, .kinds = WARM},
+    {"schedule", "step_epochs", KIND_INT, AT(schedule.step_epochs), .min = 1, .max = 10000, .initial = 2, .kinds = ON(STEP)},
+    {"schedule", "gamma", KIND_REAL, AT(schedule.gamma), .min = 1e-6, .max = 1, .initial = 0.1,
+     .kinds = ON(STEP) | ON(MULTI_STEP)},
+    {"schedule", "milestones", KIND_INTS, AT(schedule.milestones), .min = 1, .max = 10000, .kinds = ON(MULTI_STEP)},
+    {"schedule", "min_lr", KIND_REAL, AT(schedule.min_lr), .max = 1e6, .kinds = ON(COSINE)},
+    {"schedule", "warmup_fraction", KIND_REAL, AT(schedule.warmup_fraction), .max = 1, .initial = 0.3, .kinds = ON(ONE_CYCLE)},
+    {"schedule", "div_factor", KIND_REAL, AT(schedule.div_factor), .min = 1, .max = 1e9, .initial = 25, .kinds = ON(ONE_CYCLE)},
     {"schedule", "final_div_factor", KIND_REAL, AT(schedule.final_div_factor), .min = 1, .max = 1e9, .initial = 1e4,
-     .schedules = ON(ONE_CYCLE)},
+     .kinds = ON(ONE_CYCLE)},
     {"augment", "crop", KIND_INT, AT(augment.crop), .max = 32},
     {"augment", "flip", KIND_BOOL, AT(augment.flip), .initial = false},
+    {"augment", "rotation", KIND_REAL, AT(augment.rotation), .max = 45},
+    {"augment", "brightness", KIND_REAL, AT(augment.brightness), .max = 1},
+    {"augment", "contrast", KIND_REAL, AT(augment.contrast), .max = 1},
+    {"augment", "cutout", KIND_INT, AT(augment.cutout), .max = 224},
+    {"augment", "mixup", KIND_REAL, AT(augment.mixup), .max = 10},
+    {"", "label_smoothing", KIND_REAL, AT(label_smoothing), .max = 0.9},
+    {"", "average_decay", KIND_REAL, AT(average_decay), .max = 0.999999},
+    {"", "validation_fraction", KIND_REAL, AT(validation_fraction), .max = 0.5},
+    {"selection", "metric", KIND_CHOICE, AT(selection.metric), .initial = SELECTION_ACCURACY, .choices = selections},
+    {"selection", "patience", KIND_INT, AT(selection.patience), .max = 10000},
+    {"selection", "min_delta", KIND_REAL, AT(selection.min_delta), .max = 1e6},
+    {"", "keep_every", KIND_INT, AT(keep_every), .max = 10000},
+    {"from", "job", KIND_TEXT, AT(from.job), .min = 1, .max = 31},
+    {"from", "epoch", KIND_INT, AT(from.epoch), .max = 10000},
+    {"from", "resume", KIND_BOOL, AT(from.resume), .initial = false},
     {"", "train_limit", KIND_INT, AT(train_limit), .max = 100000000},
     {"", "test_limit", KIND_INT, AT(test_limit), .max = 100000000},
 };
 enum { ROWS_N = sizeof rows / sizeof rows[0] };
 
-static const char *const sections[] = {"model", "optimizer", "schedule", "augment"};
+static const char *const sections[] = {"model", "optimizer", "schedule", "augment", "selection", "from"};
 enum { SECTIONS_N = sizeof sections / sizeof sections[0] };
 
 /* What is being read: the spec so far, and where errors go. */
@@ -141,6 +165,7 @@ static void set_number(struct spec *spec, const struct row *row, double value) {
     void *at = field(spec, row);
     switch (row->kind) {
     case KIND_TEXT:
+    case KIND_INTS:
         break;
     case KIND_INT:
     case KIND_CHOICE: /* enums of this table are int-sized */
@@ -225,6 +250,29 @@ static void read_choice(struct reading *r, const struct row *row, const char *po
     err_add(r->errors, ERR_FIELD, pointer, "is \"%.40s\"; possible are %s", json_string_value(value), known);
 }
 
+/* A rising list of whole numbers. */
+static void read_ints(struct reading *r, const struct row *row, const char *pointer, const json_t *value) {
+    struct spec_list list = {0};
+    size_t n = json_array_size(value);
+    if (!json_is_array(value) || n < 1 || n > SPEC_LIST_MAX) {
+        err_add(r->errors, ERR_FIELD, pointer, "must be a list of 1 to %d whole numbers", SPEC_LIST_MAX);
+        return;
+    }
+    for (size_t i = 0; i < n; i++) {
+        const json_t *item = json_array_get(value, i);
+        double number = json_number_value(item), low = list.n > 0 ? list.values[list.n - 1] + 1 : row->min;
+        if (!json_is_integer(item) || number < low || number > row->max) {
+            err_add(r->errors, ERR_FIELD, pointer,
+                    "has at place %zu no whole number from %.17g to %.17g; each must be above the one "
+                    "before",
+                    i, low, row->max);
+            return;
+        }
+        list.values[list.n++] = (int)number;
+    }
+    memcpy(field(r->spec, row), &list, sizeof list);
+}
+
 static void read_value(struct reading *r, const struct row *row, const json_t *value) {
     char pointer[96];
     row_pointer(row, pointer, sizeof pointer);
@@ -245,6 +293,9 @@ static void read_value(struct reading *r, const struct row *row, const json_t *v
         break;
     case KIND_CHOICE:
         read_choice(r, row, pointer, value);
+        break;
+    case KIND_INTS:
+        read_ints(r, row, pointer, value);
         break;
     }
 }
@@ -325,24 +376,66 @@ static void read_nested(struct reading *r, const char *section, const json_t *do
     }
 }
 
-/* A field that the chosen schedule does not use is a misunderstanding, not a detail. */
-static void check_schedule(struct reading *r, const json_t *doc) {
-    const json_t *object = json_object_get(doc, "schedule");
-    unsigned chosen = 1u << r->spec->schedule.kind;
-    for (int i = 0; i < ROWS_N && json_is_object(object); i++) {
+/* The kind chosen in a section whose fields depend on one, as a bit; all bits elsewhere. */
+static unsigned chosen_kind(const struct spec *spec, const char *section) {
+    if (strcmp(section, "schedule") == 0)
+        return 1u << spec->schedule.kind;
+    return strcmp(section, "optimizer") == 0 ? 1u << spec->optimizer.kind : ~0u;
+}
+
+static bool is_used(const struct spec *spec, const struct row *row) {
+    return row->kinds == 0 || (row->kinds & chosen_kind(spec, row->section)) != 0;
+}
+
+/* A field that the chosen kind does not use is a misunderstanding, not a detail. */
+static void check_kinds(struct reading *r, const json_t *doc) {
+    for (int i = 0; i < ROWS_N; i++) {
         const struct row *row = &rows[i];
-        if (row->schedules == 0 || (row->schedules & chosen) != 0 || json_object_get(object, row->key) == NULL)
+        const json_t *object = json_object_get(doc, row->section);
+        if (is_used(r->spec, row) || json_object_get(object, row->key) == NULL)
             continue;
         char pointer[96];
         row_pointer(row, pointer, sizeof pointer);
-        err_add(r->errors, ERR_FIELD, pointer, "is not used by the schedule \"%s\"; remove it or choose another \"kind\"",
-                spec_schedule_name(r->spec->schedule.kind));
+        bool schedule = strcmp(row->section, "schedule") == 0;
+        err_add(r->errors, ERR_FIELD, pointer, "is not used by the %s \"%s\"; remove it or choose another \"kind\"", row->section,
+                schedule ? spec_schedule_name(r->spec->schedule.kind) : spec_optimizer_name(r->spec->optimizer.kind));
     }
+}
+
+static bool given(const json_t *doc, const char *section, const char *key) {
+    return json_object_get(json_object_get(doc, section), key) != NULL;
+}
+
+/* Defaults that depend on the optimizer: those of torch.optim, but 1e-4 where SGD has no weight decay there. */
+static void set_optimizer_defaults(struct reading *r, const json_t *doc) {
+    struct spec *s = r->spec;
+    if (s->optimizer.kind == OPTIMIZER_SGD)
+        return;
+    if (!given(doc, "schedule", "lr"))
+        s->schedule.lr = 0.001;
+    if (!given(doc, "optimizer", "momentum"))
+        s->optimizer.momentum = 0;
+    if (!given(doc, "optimizer", "weight_decay"))
+        s->optimizer.weight_decay = s->optimizer.kind == OPTIMIZER_ADAMW ? 0.01 : 0;
+}
+
+static void check_selection(struct reading *r, const json_t *doc) {
+    const struct spec *s = r->spec;
+    if (s->selection.patience > 0 && s->validation_fraction == 0)
+        err_add(r->errors, ERR_FIELD, "/selection/patience",
+                "needs a validation set to look at; set \"validation_fraction\", for example to 0.1");
+    if (s->schedule.kind == SCHEDULE_MULTI_STEP && s->schedule.milestones.n == 0)
+        err_add(r->errors, ERR_FIELD, "/schedule/milestones", "is missing; the schedule \"multi_step\" needs a list of epochs");
+    if (json_object_get(doc, "from") != NULL && s->from.job[0] == '\0')
+        err_add(r->errors, ERR_FIELD, "/from/job", "is missing");
+    if (s->from.resume && s->from.epoch != 0)
+        err_add(r->errors, ERR_FIELD, "/from/epoch", "cannot be chosen with \"resume\", which goes on after the last epoch");
 }
 
 static void check_together(struct reading *r, const json_t *doc) {
     const struct spec *s = r->spec;
-    check_schedule(r, doc);
+    check_kinds(r, doc);
+    check_selection(r, doc);
     if (s->optimizer.nesterov && s->optimizer.momentum == 0)
         err_add(r->errors, ERR_FIELD, "/optimizer/nesterov", "needs a momentum above 0; \"momentum\" is 0");
     if (s->schedule.kind == SCHEDULE_COSINE && s->schedule.min_lr > s->schedule.lr)
@@ -406,6 +499,7 @@ int spec_parse(const json_t *doc, const struct spec_context *context, struct spe
     if (spec.threads > context->threads_max)
         err_add(errors, ERR_FIELD, "/threads", "is %d; this machine has %d", spec.threads, context->threads_max);
     if (errors->n + errors->dropped == before) {
+        set_optimizer_defaults(&r, doc);
         check_together(&r, doc);
         check_limits(&r, card);
     }
@@ -413,6 +507,16 @@ int spec_parse(const json_t *doc, const struct spec_context *context, struct spe
         return -1;
     *ret_spec = spec;
     return 0;
+}
+
+static json_t *list_json(const struct spec_list *list) {
+    json_t *array = json_array();
+    for (int i = 0; i < list->n && array != NULL; i++)
+        if (json_array_append_new(array, json_integer(list->values[i])) != 0) {
+            json_decref(array);
+            return NULL;
+        }
+    return array;
 }
 
 static json_t *row_json(const struct spec *spec, const struct row *row) {
@@ -430,6 +534,8 @@ static json_t *row_json(const struct spec *spec, const struct row *row) {
         return json_boolean(*(const bool *)at);
     case KIND_CHOICE:
         return json_string(row->choices[*(const int *)at]);
+    case KIND_INTS:
+        return list_json(at);
     }
     return NULL;
 }
@@ -451,7 +557,7 @@ json_t *spec_to_json(const struct spec *spec) {
     json_t *doc = json_object();
     for (int i = 0; i < ROWS_N && doc != NULL; i++) {
         const struct row *row = &rows[i];
-        if (row->schedules != 0 && (row->schedules & (1u << spec->schedule.kind)) == 0)
+        if (!is_used(spec, row) || (strcmp(row->section, "from") == 0 && spec->from.job[0] == '\0'))
             continue;
         json_t *parent = row_parent(doc, row);
         if (parent == NULL || json_object_set_new(parent, row->key, row_json(spec, row)) != 0) {

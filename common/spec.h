@@ -12,8 +12,8 @@
 
 enum spec_precision { PRECISION_F32, PRECISION_BF16 };
 enum spec_backend { BACKEND_AUTO, BACKEND_REF, BACKEND_ONEDNN, BACKEND_CUDNN };
-enum spec_norm { NORM_NONE, NORM_BATCH };
-enum spec_init { INIT_HE_NORMAL, INIT_HE_UNIFORM, INIT_XAVIER_NORMAL, INIT_XAVIER_UNIFORM };
+enum spec_norm { NORM_NONE, NORM_BATCH, NORM_GROUP };
+enum spec_init { INIT_HE_NORMAL, INIT_HE_UNIFORM, INIT_XAVIER_NORMAL, INIT_XAVIER_UNIFORM, INIT_NORMAL };
 enum spec_shortcut { SHORTCUT_A, SHORTCUT_B };
 enum spec_activation {
     ACTIVATION_RELU,
@@ -25,8 +25,9 @@ enum spec_activation {
     ACTIVATION_TANH,
     ACTIVATION_IDENTITY
 };
-enum spec_optimizer { OPTIMIZER_SGD };
-enum spec_schedule { SCHEDULE_CONSTANT, SCHEDULE_STEP, SCHEDULE_COSINE, SCHEDULE_ONE_CYCLE };
+enum spec_optimizer { OPTIMIZER_SGD, OPTIMIZER_ADAM, OPTIMIZER_ADAMW, OPTIMIZER_RMSPROP };
+enum spec_selection { SELECTION_ACCURACY, SELECTION_LOSS };
+enum spec_schedule { SCHEDULE_CONSTANT, SCHEDULE_STEP, SCHEDULE_MULTI_STEP, SCHEDULE_COSINE, SCHEDULE_ONE_CYCLE };
 
 /* Names as in JSON ("bf16", "he_normal", "one_cycle", ...). */
 const char *spec_precision_name(enum spec_precision value);
@@ -36,6 +37,12 @@ const char *spec_norm_name(enum spec_norm value);
 const char *spec_init_name(enum spec_init value);
 const char *spec_shortcut_name(enum spec_shortcut value);
 const char *spec_schedule_name(enum spec_schedule value);
+const char *spec_optimizer_name(enum spec_optimizer value);
+
+enum { SPEC_LIST_MAX = 32 };
+struct spec_list {
+    int n, values[SPEC_LIST_MAX];
+};
 
 /* "model": a preset with options. `"model": "resnet20"` is short for `{"preset": "resnet20"}`. */
 struct spec_model {
@@ -57,25 +64,53 @@ struct spec {
     enum spec_precision precision;
     enum spec_backend backend;
     int threads; /* of the worker; default: what the context says */
-    struct {     /* "optimizer": {"kind": "sgd", ...} */
+    struct {     /* "optimizer": {"kind": "sgd", ...}; a field that the kind does not use is an error */
         enum spec_optimizer kind;
-        double momentum, weight_decay;
-        bool nesterov;
+        double momentum;      /* sgd: 0.9, rmsprop: 0 */
+        bool nesterov;        /* sgd */
+        double weight_decay;  /* sgd: 1e-4, adamw: 0.01, else 0 */
+        bool decay_norm_bias; /* whether biases, gamma and beta decay as well: true, as torch.optim does */
+        double beta1, beta2;  /* adam, adamw: 0.9, 0.999 */
+        double alpha;         /* rmsprop: 0.99 */
+        double epsilon;       /* adam, adamw, rmsprop: 1e-8 */
+        double clip_norm;     /* largest norm of all gradients together; 0: no clipping */
     } optimizer;
     struct { /* "schedule": {"kind": "one_cycle", "lr": 0.1, ...}; a field that the kind does not use is an error */
         enum spec_schedule kind;
-        double lr;                           /* constant, step, cosine: the rate after warm-up; one_cycle: the peak */
-        double warmup_epochs;                /* constant, step, cosine: linear from lr/100; default 0 */
+        double lr;                           /* the rate after warm-up; one_cycle: the peak. 0.1 with sgd, else 0.001 */
+        double warmup_epochs;                /* all but one_cycle: linear from lr/100; default 0 */
         int step_epochs;                     /* step: multiply by gamma every so many epochs */
-        double gamma;                        /* step */
+        double gamma;                        /* step, multi_step */
+        struct spec_list milestones;         /* multi_step: epochs after which to multiply by gamma, rising; at least one */
         double min_lr;                       /* cosine */
         double warmup_fraction;              /* one_cycle: share of all steps spent rising, default 0.3; PyTorch's pct_start */
         double div_factor, final_div_factor; /* one_cycle: lr starts at lr/div, ends at lr/div/final; 25 and 1e4 as PyTorch */
     } schedule;
-    struct {      /* "augment": {"crop": 4, "flip": true} */
+    struct {      /* "augment": {"crop": 4, "flip": true}, in the order in which it is done */
         int crop; /* zero padding in pixels before a random crop of the image's size; 0: no crop */
         bool flip;
+        double rotation;   /* largest angle in degrees, 0 to 45; bilinear, black outside */
+        double brightness; /* factor of 1 - b to 1 + b, as torchvision's ColorJitter; 0 to 1 */
+        double contrast;   /* the same around the image's mean grey */
+        int cutout;        /* side in pixels of a black square at a random centre (DeVries and Taylor 2017); 0: none */
+        double mixup;      /* alpha of the Beta distribution (Zhang et al. 2018); 0: none */
     } augment;
+    double label_smoothing;     /* 0 to 0.9 */
+    double average_decay;       /* of the exponential moving average of the weights; 0: none. With it, it is the average that is
+                                   validated, tested and exported */
+    double validation_fraction; /* of the training images, stratified, chosen by the seed; 0: no validation */
+    struct {                    /* "selection": by the validation set only; the test set is only reported */
+        enum spec_selection metric; /* of the best epoch: highest accuracy, or lowest loss */
+        int patience;               /* stop after so many epochs without improvement; 0: never */
+        double min_delta;           /* by more than which the metric must improve to count */
+    } selection;
+    int keep_every; /* weights are kept of the last, the best and every so many epochs; 0: of the last and the best only */
+    struct {        /* "from": {"job": "job_...", "epoch": 5}; start from another job's weights. job "": from nothing */
+        char job[32];
+        int epoch;   /* a kept epoch of that job; 0: its last */
+        bool resume; /* with its optimizer state, averages and epoch count, as if it had been one job of "epochs" epochs in all;
+                        of the last epoch only */
+    } from;
     int train_limit, test_limit; /* 0: all; else the first N images after the seeded shuffle */
 };
 

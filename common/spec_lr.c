@@ -41,6 +41,11 @@ double spec_lr(const struct spec *spec, uint64_t step, uint64_t steps_per_epoch)
     case SCHEDULE_STEP:
         lr *= pow(spec->schedule.gamma, (double)(step / steps_per_epoch / (uint64_t)spec->schedule.step_epochs));
         break;
+    case SCHEDULE_MULTI_STEP:
+        for (int i = 0; i < spec->schedule.milestones.n; i++)
+            if (step / steps_per_epoch >= (uint64_t)spec->schedule.milestones.values[i])
+                lr *= spec->schedule.gamma;
+        break;
     case SCHEDULE_COSINE:
         if (at >= warm_steps && total > warm_steps)
             lr = cosine_between(lr, spec->schedule.min_lr, (at - warm_steps) / (total - warm_steps));

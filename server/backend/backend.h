@@ -12,7 +12,7 @@
 #include "common/spec.h"
 #include "server/graph/graph.h"
 
-enum { BACKEND_ABI = 1 }; /* raise with every change of the structs below */
+enum { BACKEND_ABI = 2 }; /* raise with every change of the structs below */
 
 struct backend;      /* an open module on one device */
 struct backend_plan; /* a compiled graph with its parameters and buffers */
@@ -20,6 +20,7 @@ struct backend_plan; /* a compiled graph with its parameters and buffers */
 struct backend_info {
     char name[16], version[48];     /* "onednn", "2.6.3" */
     char device_id[64], device[96]; /* "cpu", "AMD EPYC (2 threads)" */
+    char algorithms[48];            /* name of the fixed table that chooses algorithms by shape; part of a job's receipt */
     bool bf16;                      /* precision bf16 is fast and offered */
     int threads_max;
     int64_t memory_bytes; /* of the device */
@@ -30,16 +31,31 @@ struct backend_options {
     const char *device_id; /* "cpu" */
 };
 
+enum backend_use {
+    USE_TRAIN,    /* all functions */
+    USE_EVALUATE, /* eval_step only, as fast as it can be: batch norm may be folded, outputs are not kept */
+    USE_INSPECT   /* eval_step only, and every node's output is kept for get_activation */
+};
+
 struct backend_plan_options {
     int batch; /* largest number of images in a step; smaller last batches are allowed */
     enum spec_precision precision;
-    bool inference; /* eval_step only: no gradients are kept */
+    enum backend_use use;
+    /* of USE_TRAIN: which state to make room for */
+    enum spec_optimizer optimizer;
+    bool average; /* TENSOR_AVERAGE */
 };
 
 struct backend_batch {
     int n;                 /* images, 1..batch */
     const float *images;   /* [n,C,H,W], normalized */
     const int32_t *labels; /* [n], 0..classes-1 */
+    /* The target of image i is share * onehot(labels[i]) + (1 - share) * onehot(others[i]) with share = shares[i] (mixup, Zhang
+     * et al. 2018), smoothed: (1 - smoothing) * target + smoothing / classes (Szegedy et al. 2016). Without mixup both are NULL.
+     */
+    const int32_t *others; /* [n] */
+    const float *shares;   /* [n], 0.5 to 1 */
+    float smoothing;       /* of train_step only; eval_step takes neither */
     /* the key of random numbers (dropout): RNG_DROPOUT with a = epoch, b = sample, c = node index * 2^20 ^ (element / 4);
      * element counts the node's output of one image in C,H,W order; it is dropped when rng_unit(words[element % 4]) < rate
      * (rate as float) */
@@ -48,19 +64,43 @@ struct backend_batch {
     const uint32_t *samples; /* [n] */
 };
 
-/* SGD as torch.optim.SGD: g += weight_decay * w; v = momentum * v + g; w -= lr * (nesterov ? g + momentum * v : v). v starts at
- * 0, which equals torch's "first v = g". */
-struct backend_sgd {
-    float lr, momentum, weight_decay;
+/* One update of all trainable parameters, as the classes of torch.optim do it (PyTorch 1.13; formulas in their documentation).
+ * g is the gradient of the mean loss, scaled by min(1, clip_norm / (norm of all gradients + 1e-6)) when clip_norm > 0
+ * (torch.nn.utils.clip_grad_norm_); d is the weight decay of the parameter.
+ *   sgd:     g += d w; m = momentum m + g; w -= lr (nesterov ? g + momentum m : m). m starts at 0, which equals torch's "first m
+ * = g". adam:    g += d w; m = beta1 m + (1 - beta1) g; s = beta2 s + (1 - beta2) g^2; w -= lr / (1 - beta1^step) m / (sqrt(s /
+ * (1 - beta2^step)) + epsilon) adamw:   w -= lr d w; then as adam without decay rmsprop: g += d w; s = alpha s + (1 - alpha) g^2;
+ * m = momentum m + g / (sqrt(s) + epsilon); w -= lr m Then, where the plan has an average: average = average_decay average + (1 -
+ * average_decay) value, for every parameter and running statistic. */
+struct backend_optimizer {
+    enum spec_optimizer kind;
+    float lr, momentum, weight_decay, beta1, beta2, alpha, epsilon;
     bool nesterov;
+    bool decay_weights_only; /* no weight decay on biases, gamma and beta: only ROLE_WEIGHT decays */
+    float clip_norm;         /* 0: no clipping */
+    float average_decay;
+    int64_t step; /* number of this update over all epochs, from 1 */
 };
 
 struct backend_result {
-    double loss_sum; /* sum over the images of -log softmax[label]; may be NaN or infinite: the caller checks */
+    double loss_sum; /* sum over the images of -sum target log softmax; may be NaN or infinite: the caller checks */
     int correct;     /* images whose largest logit (lowest index on a tie) is the label */
 };
 
-enum backend_tensor { TENSOR_VALUE, TENSOR_MOMENTUM, TENSOR_GRADIENT };
+enum backend_tensor {
+    TENSOR_VALUE,
+    TENSOR_MOMENTUM, /* m above; trainable parameters only */
+    TENSOR_SQUARE,   /* s above; trainable parameters only, adam, adamw and rmsprop */
+    TENSOR_AVERAGE,  /* of all parameters and running statistics, when the plan has averages */
+    TENSOR_GRADIENT  /* of the mean loss, without clipping and weight decay; cannot be set */
+};
+
+/* What the last training step did to one parameter: Euclidean norms; zeros for what is not trainable. */
+struct backend_statistics {
+    double gradient; /* as TENSOR_GRADIENT */
+    double weight;   /* before the update */
+    double update;   /* new value - old value */
+};
 
 /* Functions return 0, or -1 with *err set. */
 struct residuum_backend {
@@ -78,25 +118,24 @@ struct residuum_backend {
     void (*plan_free)(struct backend_plan *plan); /* accepts NULL */
 
     /* Forward, backward, update. The loss is the mean over the n images. */
-    int (*train_step)(struct backend_plan *plan, const struct backend_batch *batch, const struct backend_sgd *sgd,
+    int (*train_step)(struct backend_plan *plan, const struct backend_batch *batch, const struct backend_optimizer *optimizer,
                       struct backend_result *ret_result, struct err *err);
 
     /* Forward with running statistics, no dropout. ret_softmax is [n,classes] or NULL. */
     int (*eval_step)(struct backend_plan *plan, const struct backend_batch *batch, float *ret_softmax,
                      struct backend_result *ret_result, struct err *err);
 
-    /* Copies a parameter's value, momentum or last gradient (of the mean loss, without weight decay) out or in; param->count
-     * floats in the layout of graph_param.shape. Values are the f32 master copies and round-trip exactly. Gradients cannot be
-     * set. */
+    /* Copies a tensor of a parameter out or in; param->count floats in the layout of graph_param.shape. Values are the f32 master
+     * copies and round-trip exactly. ERR_BACKEND when the plan has no such tensor. */
     int (*get_tensor)(struct backend_plan *plan, enum backend_tensor kind, int param_index, float *ret_values, struct err *err);
     int (*set_tensor)(struct backend_plan *plan, enum backend_tensor kind, int param_index, const float *values, struct err *err);
 
-    /* Copies a node's output of the last step's first n images, [n,C,H,W]. A node that was fused away gives what it would have
-     * given. */
+    /* Copies a node's output of the last step's first n images, [n,C,H,W]; not of USE_EVALUATE plans. A node that was fused away
+     * gives what it would have given. */
     int (*get_activation)(struct backend_plan *plan, int node, int n, float *ret_values, struct err *err);
 
-    /* The Euclidean norm of each parameter's last gradient: graph->params_n floats; 0 for what is not trainable. */
-    int (*gradient_norms)(struct backend_plan *plan, float *ret_norms, struct err *err);
+    /* What the last train_step did: graph->params_n rows. Made along with the update, so asking costs nothing. */
+    int (*statistics)(struct backend_plan *plan, struct backend_statistics *ret_rows, struct err *err);
 
     /* Bytes held by the plan. */
     int64_t (*memory)(const struct backend_plan *plan);

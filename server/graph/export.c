@@ -25,6 +25,8 @@ static json_t *attributes_json(const struct graph_node *node) {
     switch (node->op) {
     case OP_CONV:
         return conv_json(node);
+    case OP_GROUP_NORM:
+        return json_pack("{s:f,s:i}", "epsilon", node->epsilon, "groups", node->window.groups);
     case OP_NORM:
         return json_pack("{s:f,s:f}", "epsilon", node->epsilon, "momentum", node->momentum);
     case OP_ACT:

@@ -12,20 +12,21 @@
 /* --- ir.c: the intermediate representation --- */
 
 /* The table of ops: enum, name in JSON and DOT, number of inputs (0: any number from 1). */
-#define GRAPH_OPS(X)                                                                                                     \
-    X(OP_INPUT, "input", -1)    /* the normalized images, [C,H,W] */                                                     \
-    X(OP_CONV, "conv", 1)       /* cross-correlation, weight [O,I/groups,KH,KW], bias optional */                        \
-    X(OP_NORM, "batch_norm", 1) /* Ioffe and Szegedy 2015; gamma, beta, running mean, running var [C] */                 \
-    X(OP_ACT, "activation", 1)                                                                                           \
-    X(OP_ADD, "add", 0)       /* two or more inputs of one shape */                                                      \
-    X(OP_CONCAT, "concat", 0) /* along channels */                                                                       \
-    X(OP_POOL_MAX, "max_pool", 1)                                                                                        \
-    X(OP_POOL_AVG, "avg_pool", 1)          /* padding is not counted in the mean */                                      \
-    X(OP_GAP, "global_avg_pool", 1)        /* [C,H,W] -> [C,1,1] */                                                      \
-    X(OP_SHORTCUT, "shortcut", 1)          /* He et al. 2015, option A: every stride-th pixel, zero channels appended */ \
-    X(OP_FLATTEN, "flatten", 1)            /* [C,H,W] -> [C*H*W,1,1], NCHW order */                                      \
-    X(OP_LINEAR, "linear", 1)              /* [C,1,1] -> [O,1,1]; weight [O,C], bias [O] */                              \
-    X(OP_DROPOUT, "dropout", 1)            /* Srivastava et al. 2014, inverted: kept values are divided by 1 - rate */   \
+#define GRAPH_OPS(X)                                                                                                        \
+    X(OP_INPUT, "input", -1)          /* the normalized images, [C,H,W] */                                                  \
+    X(OP_CONV, "conv", 1)             /* cross-correlation, weight [O,I/groups,KH,KW], bias optional */                     \
+    X(OP_NORM, "batch_norm", 1)       /* Ioffe and Szegedy 2015; gamma, beta, running mean, running var [C] */              \
+    X(OP_GROUP_NORM, "group_norm", 1) /* Wu and He 2018; over window.groups groups of channels; gamma, beta [C]; epsilon */ \
+    X(OP_ACT, "activation", 1)                                                                                              \
+    X(OP_ADD, "add", 0)       /* two or more inputs of one shape */                                                         \
+    X(OP_CONCAT, "concat", 0) /* along channels */                                                                          \
+    X(OP_POOL_MAX, "max_pool", 1)                                                                                           \
+    X(OP_POOL_AVG, "avg_pool", 1)          /* padding is not counted in the mean */                                         \
+    X(OP_GAP, "global_avg_pool", 1)        /* [C,H,W] -> [C,1,1] */                                                         \
+    X(OP_SHORTCUT, "shortcut", 1)          /* He et al. 2015, option A: every stride-th pixel, zero channels appended */    \
+    X(OP_FLATTEN, "flatten", 1)            /* [C,H,W] -> [C*H*W,1,1], NCHW order */                                         \
+    X(OP_LINEAR, "linear", 1)              /* [C,1,1] -> [O,1,1]; weight [O,C], bias [O] */                                 \
+    X(OP_DROPOUT, "dropout", 1)            /* Srivastava et al. 2014, inverted: kept values are divided by 1 - rate */      \
     X(OP_LOSS, "softmax_cross_entropy", 1) /* logits [classes,1,1] -> softmax [classes,1,1]; the mean loss is its result */
 
 enum graph_op {
@@ -62,11 +63,11 @@ struct graph_node {
     bool bias;                       /* conv, linear */
     enum spec_activation activation; /* act */
     double rate;                     /* dropout */
-    double epsilon, momentum;        /* norm: 1e-5; running = (1 - momentum) * running + momentum * batch, 0.1 as PyTorch;
-                                        the running variance takes the unbiased batch variance as PyTorch does (the biased
-                                        one, 0, where a channel has a single value) */
-    enum spec_init init;             /* conv, linear weights */
-    int params[4], params_n;         /* indexes into graph->params, in the order of enum graph_role */
+    double epsilon, momentum; /* group_norm: epsilon 1e-5; norm: 1e-5; running = (1 - momentum) * running + momentum * batch, 0.1
+                                 as PyTorch; the running variance takes the unbiased batch variance as PyTorch does (the biased
+                                 one, 0, where a channel has a single value) */
+    enum spec_init init;      /* conv, linear weights */
+    int params[4], params_n;  /* indexes into graph->params, in the order of enum graph_role */
     /* inferred */
     int64_t parameters;       /* trainable values */
     int64_t flops;            /* of one image's forward pass; a multiply-add counts as two */

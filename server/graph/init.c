@@ -17,6 +17,8 @@ static double deviation(const struct graph_param *param, enum spec_init init) {
     case INIT_XAVIER_NORMAL:
     case INIT_XAVIER_UNIFORM:
         return sqrt(2.0 / (fan_in + fan_out));
+    case INIT_NORMAL:
+        return 0.01;
     }
     return 0.0;
 }
@@ -46,7 +48,7 @@ static void fill_weight(const struct graph *graph, int index, uint64_t seed, flo
     const struct graph_param *param = &graph->params[index];
     enum spec_init init = graph->nodes[param->node].init;
     double sd = deviation(param, init);
-    if (init == INIT_HE_NORMAL || init == INIT_XAVIER_NORMAL)
+    if (init == INIT_HE_NORMAL || init == INIT_XAVIER_NORMAL || init == INIT_NORMAL)
         fill_normal(seed, index, sd, values, param->count);
     else
         fill_uniform(seed, index, sd, values, param->count);

@@ -49,6 +49,10 @@ int param_list(const struct graph *graph, const struct graph_node *node, int nod
         for (int role = ROLE_GAMMA; role <= ROLE_RUNNING_VAR; role++)
             ret_params[n++] = row(node, node_index, (enum graph_role)role, channels);
         break;
+    case OP_GROUP_NORM:
+        ret_params[n++] = row(node, node_index, ROLE_GAMMA, channels);
+        ret_params[n++] = row(node, node_index, ROLE_BETA, channels);
+        break;
     case OP_INPUT:
     case OP_ACT:
     case OP_ADD:

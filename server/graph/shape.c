@@ -93,6 +93,18 @@ static int rule_norm(const struct graph *graph, struct graph_node *node, struct 
     return 0;
 }
 
+static int rule_group_norm(const struct graph *graph, struct graph_node *node, struct err *err) {
+    struct graph_shape in = input(graph, node, 0)->out;
+    if (!(node->epsilon > 0.0 && node->epsilon <= 1.0))
+        return refuse(graph, node, err, "epsilon must be above 0 and at most 1");
+    if (node->window.groups < 1 || in.c % node->window.groups != 0)
+        return err_set(err, ERR_SHAPE, "Layer '%s' (group_norm): %d groups do not divide the %d channels of '%s' evenly",
+                       node->name, node->window.groups, in.c, input(graph, node, 0)->name);
+    node->out = in;
+    node->flops = 8 * shape_count(in); /* mean, variance, apply */
+    return 0;
+}
+
 static int rule_act(const struct graph *graph, struct graph_node *node, struct err *err) {
     (void)err;
     node->out = input(graph, node, 0)->out;
@@ -202,6 +214,8 @@ static shape_rule *rule_of(enum graph_op op) {
         return rule_conv;
     case OP_NORM:
         return rule_norm;
+    case OP_GROUP_NORM:
+        return rule_group_norm;
     case OP_ACT:
         return rule_act;
     case OP_ADD:

@@ -56,7 +56,12 @@ static int test_step(struct trainer *t, struct evaluation *result, double *loss_
     for (int i = 0; i < n; i++)
         samples[i] = (uint32_t)(result->n + i);
     batch_fill(&t->data, &t->data.test, &(struct batch_augment){0}, samples, n, t->images, t->labels);
-    struct backend_batch batch = {n, t->images, t->labels, t->spec->seed, (uint32_t)t->state.epoch, samples};
+    struct backend_batch batch = {.n = n,
+                                  .images = t->images,
+                                  .labels = t->labels,
+                                  .seed = t->spec->seed,
+                                  .epoch = (uint32_t)t->state.epoch,
+                                  .samples = samples};
     struct backend_result step;
     if (t->api->eval_step(t->plan, &batch, t->softmax, &step, err) != 0)
         return -1;

@@ -164,11 +164,14 @@ static int run_step(struct trainer *t, int n, const uint32_t *samples, struct ba
     struct train_state *s = &t->state;
     struct batch_augment augment = {t->spec->augment.crop, t->spec->augment.flip, t->spec->seed, (uint32_t)s->epoch};
     batch_fill(&t->data, &t->data.train, &augment, samples, n, t->images, t->labels);
-    struct backend_batch batch = {n, t->images, t->labels, t->spec->seed, (uint32_t)s->epoch, samples};
+    struct backend_batch batch = {
+        .n = n, .images = t->images, .labels = t->labels, .seed = t->spec->seed, .epoch = (uint32_t)s->epoch, .samples = samples};
     double lr = learning_rate(t, s->step);
-    struct backend_sgd sgd = {(float)lr, (float)t->spec->optimizer.momentum, (float)t->spec->optimizer.weight_decay,
-                              t->spec->optimizer.nesterov};
-    if (t->api->train_step(t->plan, &batch, &sgd, ret_result, err) != 0)
+    struct backend_optimizer optimizer = {.lr = (float)lr,
+                                          .momentum = (float)t->spec->optimizer.momentum,
+                                          .weight_decay = (float)t->spec->optimizer.weight_decay,
+                                          .nesterov = t->spec->optimizer.nesterov};
+    if (t->api->train_step(t->plan, &batch, &optimizer, ret_result, err) != 0)
         return -1;
     if (!isfinite(ret_result->loss_sum))
         return err_set(

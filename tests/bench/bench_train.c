@@ -80,7 +80,7 @@ static int make_batch(struct bench *bench, int n, struct graph_shape shape, stru
 }
 
 static int step(struct bench *bench, struct err *err) {
-    const struct backend_sgd sgd = {.lr = 0.01f, .momentum = 0.9f, .weight_decay = 1e-4f};
+    const struct backend_optimizer sgd = {.lr = 0.01f, .momentum = 0.9f, .weight_decay = 1e-4f};
     struct backend_result result;
     if (bench->training)
         return bench->module->train_step(bench->plan, &bench->batch, &sgd, &result, err);
@@ -115,7 +115,7 @@ static int run(struct bench *bench, char **argv, struct err *err) {
     struct graph_shape shape;
     snprintf(model.preset, sizeof model.preset, "%s", argv[2]);
     bench->training = strcmp(argv[3], "train") == 0;
-    plan_options.inference = !bench->training;
+    plan_options.use = bench->training ? USE_TRAIN : USE_EVALUATE;
     plan_options.precision = strcmp(argv[4], "bf16") == 0 ? PRECISION_BF16 : PRECISION_F32;
     if (sscanf(argv[7], "%dx%dx%d", &shape.c, &shape.h, &shape.w) != 3 || plan_options.batch < 1)
         return err_set(err, ERR_FIELD, "'%s' is not a shape such as 3x32x32, or '%s' not a batch size", argv[7], argv[5]);

@@ -113,10 +113,10 @@ static void set_initial(struct run *run) {
 }
 
 static void train(struct run *run) {
-    struct backend_sgd sgd = {.lr = (float)number(run->golden, "lr"),
-                              .momentum = (float)number(run->golden, "momentum"),
-                              .weight_decay = (float)number(run->golden, "weight_decay"),
-                              .nesterov = json_is_true(json_object_get(run->golden, "nesterov"))};
+    struct backend_optimizer sgd = {.lr = (float)number(run->golden, "lr"),
+                                    .momentum = (float)number(run->golden, "momentum"),
+                                    .weight_decay = (float)number(run->golden, "weight_decay"),
+                                    .nesterov = json_is_true(json_object_get(run->golden, "nesterov"))};
     const json_t *losses = json_object_get(run->golden, "losses");
     for (size_t step = 0; step < json_array_size(losses); step++) {
         fill_batch(&run->batch, (int)step, run->rig.graph->classes);

@@ -33,7 +33,7 @@ struct pair {
     const struct tolerance *tolerance;
     struct batch batch;
     struct report *report;
-    struct backend_sgd sgd;
+    struct backend_optimizer sgd;
 };
 
 static void compare(struct pair *pair, const char *what, const char *name, const float *expected, const float *got, size_t count,
@@ -206,7 +206,7 @@ static void check_round_trip(struct pair *pair) {
 /* A plan for inference must evaluate as the training plan does. */
 static void check_inference(struct pair *pair, struct backend_plan_options options) {
     struct rig training = pair->module;
-    options.inference = true;
+    options.use = USE_EVALUATE;
     if (rig_init(&pair->module, training.module, training.graph, &options, pair->report) == 0) {
         for (int i = 0; i < training.graph->params_n; i++) {
             struct buffer values = buffer_new(training.graph->params[i].count, sizeof(float));

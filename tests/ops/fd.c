@@ -10,7 +10,7 @@ static const double tolerance_relative = 2e-3; /* of the tensor's largest gradie
 static const double tolerance_rounding = 3e-7; /* divided by h */
 enum { RELU_OUTPUTS_MAX = 500, SAMPLES = 24 }; /* SAMPLES: weights tried per tensor */
 
-static const struct backend_sgd still = {.lr = 0.0f};
+static const struct backend_optimizer still = {.lr = 0.0f};
 
 static double loss_with(struct rig *rig, const struct batch *batch, int param, float *values, size_t at, double h) {
     float kept = values[at];

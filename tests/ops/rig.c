@@ -185,13 +185,18 @@ struct buffer rig_activation(struct rig *rig, int node, int n) {
 
 struct buffer rig_norms(struct rig *rig) {
     struct buffer buffer = buffer_new((size_t)rig->graph->params_n, sizeof(float));
+    struct backend_statistics *rows = calloc((size_t)rig->graph->params_n + 1, sizeof *rows);
     struct err err = {0};
-    int rc = rig->module->gradient_norms(rig->plan, buffer_floats(&buffer), &err);
-    check(rig, "gradient_norms", rc, &err, &buffer);
+    if (rows == NULL)
+        abort();
+    check(rig, "statistics", rig->module->statistics(rig->plan, rows, &err), &err, &buffer);
+    for (int i = 0; i < rig->graph->params_n; i++)
+        buffer_floats(&buffer)[i] = (float)rows[i].gradient;
+    free(rows);
     return buffer;
 }
 
-struct backend_result rig_train(struct rig *rig, const struct batch *batch, int n, const struct backend_sgd *sgd) {
+struct backend_result rig_train(struct rig *rig, const struct batch *batch, int n, const struct backend_optimizer *sgd) {
     struct backend_batch view = batch_view(batch, n);
     struct backend_result result = {0};
     struct err err = {0};

@@ -67,7 +67,7 @@ void rig_set(struct rig *rig, enum backend_tensor kind, int param, const float *
 struct buffer rig_get(struct rig *rig, enum backend_tensor kind, int param);
 struct buffer rig_activation(struct rig *rig, int node, int n);
 struct buffer rig_norms(struct rig *rig);
-struct backend_result rig_train(struct rig *rig, const struct batch *batch, int n, const struct backend_sgd *sgd);
+struct backend_result rig_train(struct rig *rig, const struct batch *batch, int n, const struct backend_optimizer *sgd);
 struct backend_result rig_eval(struct rig *rig, const struct batch *batch, int n, struct buffer *ret_softmax);
 
 #endif

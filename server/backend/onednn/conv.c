@@ -236,7 +236,7 @@ static void describe(const struct backend_plan *plan, const struct unit *unit, s
     conv->groups = groups;
     conv->bias = node->bias;
     conv->blocked_weights = params_blocked(plan, unit->node);
-    conv->inference = plan->options.inference;
+    conv->inference = plan->options.use != USE_TRAIN;
     conv->wanted[PASS_FORWARD] = true;
     conv->wanted[PASS_DATA] = !conv->inference && conv->in.needs_grad;
     conv->wanted[PASS_WEIGHTS] = !conv->inference;

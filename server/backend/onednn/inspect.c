@@ -37,7 +37,7 @@ int inspect_activation(struct backend_plan *plan, int node, int n, float *ret_va
             memcpy(ret_values + i * (size_t)value->c, plan->probabilities + i * value->image, (size_t)value->c * sizeof(float));
         return 0;
     }
-    if (plan->options.inference)
+    if (plan->options.use == USE_EVALUATE)
         return err_set(err, ERR_BACKEND,
                        "the output of '%s' is gone: a plan for inference reuses its memory; compile one for training",
                        plan->nodes[node].name);

@@ -40,7 +40,7 @@ static int allocate(struct backend_plan *plan, struct err *err) {
     params->values = arena_block(&plan->arena, params->total * sizeof(float), err);
     if (!params->values)
         return -1;
-    if (plan->options.inference)
+    if (plan->options.use != USE_TRAIN)
         return 0;
     params->momentum = arena_block(&plan->arena, params->trainable * sizeof(float), err);
     params->gradients = arena_block(&plan->arena, params->trainable * sizeof(float), err);
@@ -103,7 +103,7 @@ static void update_range(struct backend_plan *plan, size_t first, size_t end, co
 }
 
 /* Neighbours that decay alike are updated in one go: usually everything. */
-void params_sgd(struct backend_plan *plan, const struct backend_sgd *sgd) {
+void params_update(struct backend_plan *plan, const struct backend_optimizer *sgd) {
     struct plan_params *params = &plan->params;
     size_t first = 0, end = 0;
     bool decay = false;
@@ -146,6 +146,8 @@ static float *locate(struct backend_plan *plan, enum backend_tensor kind, int in
     const struct param *param = &plan->params.items[index];
     float *arrays[] = {[TENSOR_VALUE] = plan->params.values,
                        [TENSOR_MOMENTUM] = plan->params.momentum,
+                       [TENSOR_SQUARE] = NULL,
+                       [TENSOR_AVERAGE] = NULL,
                        [TENSOR_GRADIENT] = plan->params.gradients};
     bool missing = kind != TENSOR_VALUE && !param->info.trainable;
     if (!arrays[kind] || missing || (kind == TENSOR_GRADIENT && !plan->has_gradients)) {
@@ -180,7 +182,7 @@ int params_set(struct backend_plan *plan, enum backend_tensor kind, int index, c
     return 0;
 }
 
-int params_norms(struct backend_plan *plan, float *ret_norms, struct err *err) {
+int params_statistics(struct backend_plan *plan, struct backend_statistics *ret_rows, struct err *err) {
     if (!plan->has_gradients)
         return err_set(err, ERR_BACKEND, "there are no gradients: nothing was trained yet");
     for (int i = 0; i < plan->params.n; i++) {
@@ -189,7 +191,7 @@ int params_norms(struct backend_plan *plan, float *ret_norms, struct err *err) {
         const float *from = plan->params.gradients + param->offset; /* what pads a block is zero */
         for (size_t k = 0; param->info.trainable && k < param->padded; k++)
             sum += (double)from[k] * (double)from[k];
-        ret_norms[i] = (float)sqrt(sum);
+        ret_rows[i] = (struct backend_statistics){.gradient = sqrt(sum)};
     }
     return 0;
 }

@@ -176,10 +176,10 @@ int params_build(struct backend_plan *plan, const struct graph *graph, struct er
 float *params_value(const struct backend_plan *plan, int node, enum graph_role role); /* NULL: the node has none */
 float *params_gradient(const struct backend_plan *plan, int node, enum graph_role role);
 bool params_blocked(const struct backend_plan *plan, int node); /* its weight */
-void params_sgd(struct backend_plan *plan, const struct backend_sgd *sgd);
+void params_update(struct backend_plan *plan, const struct backend_optimizer *optimizer);
 int params_get(struct backend_plan *plan, enum backend_tensor kind, int index, float *ret_values, struct err *err);
 int params_set(struct backend_plan *plan, enum backend_tensor kind, int index, const float *values, struct err *err);
-int params_norms(struct backend_plan *plan, float *ret_norms, struct err *err);
+int params_statistics(struct backend_plan *plan, struct backend_statistics *ret_rows, struct err *err);
 
 /* --- layout.c --- */
 
@@ -244,7 +244,7 @@ void loss_forward(struct backend_plan *plan, const struct unit *unit, const stru
 void loss_backward(struct backend_plan *plan, const struct unit *unit, const struct backend_batch *batch);
 
 /* --- step.c --- */
-int step_train(struct backend_plan *plan, const struct backend_batch *batch, const struct backend_sgd *sgd,
+int step_train(struct backend_plan *plan, const struct backend_batch *batch, const struct backend_optimizer *optimizer,
                struct backend_result *ret_result, struct err *err);
 int step_eval(struct backend_plan *plan, const struct backend_batch *batch, float *ret_softmax, struct backend_result *ret_result,
               struct err *err);

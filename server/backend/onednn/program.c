@@ -162,7 +162,7 @@ static int forward_buffers(struct backend_plan *plan, struct err *err) {
             continue;
         if ((out->buffer = arena_buffer(&plan->arena, value_bytes(out, (size_t)plan->options.batch), u, err)) == NO_BUFFER)
             return -1;
-        if (!plan->options.inference)
+        if (plan->options.use != USE_EVALUATE)
             arena_touch(&plan->arena, out->buffer, TIME_FOREVER);
         for (int k = 0; k < unit->inputs_n; k++)
             arena_touch(&plan->arena, plan->values[unit->inputs[k]].buffer, u);
@@ -175,7 +175,7 @@ int program_build(struct backend_plan *plan, struct err *err) {
         plan->values[i].buffer = NO_BUFFER;
     if (forward_buffers(plan, err) != 0)
         return -1;
-    if (plan->options.inference)
+    if (plan->options.use != USE_TRAIN)
         return 0;
     for (int u = plan->units_n - 1; u >= 0; u--)
         if (unit_backward(plan, u, err) != 0)

@@ -48,6 +48,8 @@ static int run_forward(struct backend_plan *plan, struct unit *unit, const struc
     case OP_NORM:
         norm_forward(plan, unit, n, training);
         return 0;
+    case OP_GROUP_NORM: /* refused by plan_compile */
+        return 0;
     case OP_ACT:
         act_forward(plan, unit, n);
         return 0;
@@ -93,6 +95,8 @@ static int run_backward(struct backend_plan *plan, struct unit *unit, const stru
         return conv_backward(plan, unit, n, err);
     case OP_NORM:
         norm_backward(plan, unit, n);
+        return 0;
+    case OP_GROUP_NORM:
         return 0;
     case OP_ACT:
         act_backward(plan, unit, n);
@@ -146,11 +150,11 @@ static int forward(struct backend_plan *plan, const struct backend_batch *batch,
     return 0;
 }
 
-int step_train(struct backend_plan *plan, const struct backend_batch *batch, const struct backend_sgd *sgd,
+int step_train(struct backend_plan *plan, const struct backend_batch *batch, const struct backend_optimizer *optimizer,
                struct backend_result *ret_result, struct err *err) {
     struct backend_result result = {0};
-    if (plan->options.inference)
-        return err_set(err, ERR_BACKEND, "a training step on a plan that was compiled for inference");
+    if (plan->options.use != USE_TRAIN)
+        return err_set(err, ERR_BACKEND, "a training step on a plan that was not compiled for training");
     if (forward(plan, batch, true, &result, err) != 0)
         return -1;
     for (int s = 0; s < plan->steps_n; s++) {
@@ -161,7 +165,7 @@ int step_train(struct backend_plan *plan, const struct backend_batch *batch, con
             return -1;
     }
     plan->has_gradients = true;
-    params_sgd(plan, sgd);
+    params_update(plan, optimizer);
     *ret_result = result;
     return 0;
 }

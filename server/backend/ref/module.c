@@ -47,6 +47,6 @@ __attribute__((visibility("default"))) const struct residuum_backend residuum_ba
     .get_tensor = ref_get_tensor,
     .set_tensor = ref_set_tensor,
     .get_activation = ref_get_activation,
-    .gradient_norms = ref_gradient_norms,
+    .statistics = ref_statistics,
     .memory = ref_memory,
 };

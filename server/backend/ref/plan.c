@@ -39,7 +39,7 @@ static int take_outputs(struct backend_plan *plan) {
         plan->out[i] = take(plan, count, sizeof(float));
         if (plan->out[i] == NULL)
             return -1;
-        if (plan->inference || plan->nodes[i].op == OP_INPUT)
+        if (!plan->training || plan->nodes[i].op == OP_INPUT)
             continue;
         plan->grad[i] = take(plan, count, sizeof(float));
         if (plan->grad[i] == NULL)
@@ -56,7 +56,7 @@ static int take_param(struct backend_plan *plan, int i) {
         return -1;
     for (size_t k = 0; param->role == ROLE_RUNNING_VAR && k < param->count; k++)
         plan->value[i][k] = 1.0f;
-    if (plan->inference || !param->trainable)
+    if (!plan->training || !param->trainable)
         return 0;
     plan->gradient[i] = take(plan, param->count, sizeof(float));
     plan->momentum[i] = take(plan, param->count, sizeof(float));
@@ -68,7 +68,8 @@ static int take_params(struct backend_plan *plan) {
     plan->value = take(plan, n, sizeof *plan->value);
     plan->gradient = take(plan, n, sizeof *plan->gradient);
     plan->momentum = take(plan, n, sizeof *plan->momentum);
-    if (plan->value == NULL || plan->gradient == NULL || plan->momentum == NULL)
+    plan->statistics = take(plan, n, sizeof *plan->statistics);
+    if (plan->value == NULL || plan->gradient == NULL || plan->momentum == NULL || plan->statistics == NULL)
         return -1;
     for (int i = 0; i < plan->params_n; i++)
         if (take_param(plan, i) < 0)
@@ -90,7 +91,7 @@ int ref_compile(struct backend *backend, const struct graph *graph, const struct
     if (plan == NULL)
         return err_set(err, ERR_MEMORY, "No memory for a plan of '%s'", graph->title);
     plan->batch = options->batch;
-    plan->inference = options->inference;
+    plan->training = options->use == USE_TRAIN;
     if (copy_tables(plan, graph) < 0 || take_outputs(plan) < 0 || take_params(plan) < 0) {
         ref_plan_free(plan);
         return err_set(err, ERR_MEMORY, "No memory for a plan of '%s' with batches of %d images; use a smaller batch",
@@ -114,6 +115,7 @@ void ref_plan_free(struct backend_plan *plan) {
     free_all(plan->value, plan->params_n);
     free_all(plan->gradient, plan->params_n);
     free_all(plan->momentum, plan->params_n);
+    free(plan->statistics);
     free(plan->plane);
     free(plan->nodes);
     free(plan->params);

@@ -26,7 +26,7 @@ static inline size_t ref_count(struct graph_shape shape) {
     return (size_t)shape.c * (size_t)shape.h * (size_t)shape.w;
 }
 
-/* --- conv.c, linear.c, norm.c, act.c, pool.c, join.c, loss.c --- */
+/* --- conv.c, linear.c, norm.c, group_norm.c, act.c, pool.c, join.c, loss.c --- */
 
 void ref_conv_forward(const struct ref_call *call);
 void ref_conv_backward(const struct ref_call *call);
@@ -34,6 +34,8 @@ void ref_linear_forward(const struct ref_call *call);
 void ref_linear_backward(const struct ref_call *call);
 void ref_norm_forward(const struct ref_call *call); /* in training also moves the running statistics */
 void ref_norm_backward(const struct ref_call *call);
+void ref_group_norm_forward(const struct ref_call *call);
+void ref_group_norm_backward(const struct ref_call *call);
 void ref_act_forward(const struct ref_call *call);
 void ref_act_backward(const struct ref_call *call);
 void ref_pool_max_forward(const struct ref_call *call);
@@ -60,8 +62,8 @@ struct backend_result ref_loss_result(const struct ref_call *call);
 
 struct backend_plan {
     int batch, classes;
-    bool inference;
-    int last_n; /* images of the last step; 0: none yet */
+    bool training; /* USE_TRAIN */
+    int last_n;    /* images of the last step; 0: none yet */
     bool has_gradients;
     struct graph_node *nodes;
     int nodes_n;
@@ -69,6 +71,7 @@ struct backend_plan {
     int params_n;
     float **out, **grad;                   /* per node, [batch,C,H,W]; no grad for images and in inference plans */
     float **value, **gradient, **momentum; /* per parameter; the last two for trainable ones only */
+    struct backend_statistics *statistics; /* per parameter */
     double *plane;
     int64_t bytes;
 };
@@ -83,11 +86,11 @@ int64_t ref_memory(const struct backend_plan *plan);
 int ref_get_tensor(struct backend_plan *plan, enum backend_tensor kind, int param_index, float *ret_values, struct err *err);
 int ref_set_tensor(struct backend_plan *plan, enum backend_tensor kind, int param_index, const float *values, struct err *err);
 int ref_get_activation(struct backend_plan *plan, int node, int n, float *ret_values, struct err *err);
-int ref_gradient_norms(struct backend_plan *plan, float *ret_norms, struct err *err);
+int ref_statistics(struct backend_plan *plan, struct backend_statistics *ret_rows, struct err *err);
 
 /* --- step.c --- */
 
-int ref_train_step(struct backend_plan *plan, const struct backend_batch *batch, const struct backend_sgd *sgd,
+int ref_train_step(struct backend_plan *plan, const struct backend_batch *batch, const struct backend_optimizer *optimizer,
                    struct backend_result *ret_result, struct err *err);
 int ref_eval_step(struct backend_plan *plan, const struct backend_batch *batch, float *ret_softmax,
                   struct backend_result *ret_result, struct err *err);

@@ -1,4 +1,5 @@
 /* Steps: forward through the nodes in order, backward in reverse order, update. */
+#include <math.h>
 #include <string.h>
 
 #include "server/backend/ref/ref.h"
@@ -12,6 +13,9 @@ static void forward(const struct ref_call *call) {
         break;
     case OP_NORM:
         ref_norm_forward(call);
+        break;
+    case OP_GROUP_NORM:
+        ref_group_norm_forward(call);
         break;
     case OP_ACT:
         ref_act_forward(call);
@@ -58,6 +62,9 @@ static void backward(const struct ref_call *call) {
         break;
     case OP_NORM:
         ref_norm_backward(call);
+        break;
+    case OP_GROUP_NORM:
+        ref_group_norm_backward(call);
         break;
     case OP_ACT:
         ref_act_backward(call);
@@ -145,28 +152,33 @@ static void run_backward(struct backend_plan *plan, const struct backend_batch *
     plan->has_gradients = true;
 }
 
-static void update(struct backend_plan *plan, int i, const struct backend_sgd *sgd) {
-    double decay = plan->params[i].decay ? (double)sgd->weight_decay : 0.0, momentum = (double)sgd->momentum;
+static void update(struct backend_plan *plan, int i, const struct backend_optimizer *optimizer) {
+    double decay = plan->params[i].decay ? (double)optimizer->weight_decay : 0.0, momentum = (double)optimizer->momentum;
+    double sums[3] = {0};
     float *w = plan->value[i], *v = plan->momentum[i];
     for (size_t k = 0; k < plan->params[i].count; k++) {
-        double g = (double)plan->gradient[i][k] + decay * (double)w[k];
+        double raw = (double)plan->gradient[i][k], old = (double)w[k], g = raw + decay * old;
         double moved = momentum * (double)v[k] + g;
         v[k] = (float)moved;
-        w[k] = (float)((double)w[k] - (double)sgd->lr * (sgd->nesterov ? g + momentum * moved : moved));
+        w[k] = (float)(old - (double)optimizer->lr * (optimizer->nesterov ? g + momentum * moved : moved));
+        sums[0] += raw * raw;
+        sums[1] += old * old;
+        sums[2] += ((double)w[k] - old) * ((double)w[k] - old);
     }
+    plan->statistics[i] = (struct backend_statistics){sqrt(sums[0]), sqrt(sums[1]), sqrt(sums[2])};
 }
 
-int ref_train_step(struct backend_plan *plan, const struct backend_batch *batch, const struct backend_sgd *sgd,
+int ref_train_step(struct backend_plan *plan, const struct backend_batch *batch, const struct backend_optimizer *optimizer,
                    struct backend_result *ret_result, struct err *err) {
-    if (plan->inference)
-        return err_set(err, ERR_BACKEND, "A training step on a plan that was compiled for inference");
+    if (!plan->training)
+        return err_set(err, ERR_BACKEND, "A training step on a plan that was not compiled for training");
     if (check_batch(plan, batch, err) < 0)
         return -1;
     *ret_result = run_forward(plan, batch, true);
     run_backward(plan, batch);
     for (int i = 0; i < plan->params_n; i++)
         if (plan->params[i].trainable)
-            update(plan, i, sgd);
+            update(plan, i, optimizer);
     return 0;
 }
 

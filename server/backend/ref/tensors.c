@@ -1,5 +1,4 @@
 /* Looking into a plan: parameters, momentum, gradients, activations. */
-#include <math.h>
 #include <string.h>
 
 #include "server/backend/ref/ref.h"
@@ -17,6 +16,9 @@ static float *find(struct backend_plan *plan, enum backend_tensor kind, int i, s
         break;
     case TENSOR_MOMENTUM:
         found = plan->momentum[i];
+        break;
+    case TENSOR_SQUARE:
+    case TENSOR_AVERAGE:
         break;
     case TENSOR_GRADIENT:
         found = plan->has_gradients ? plan->gradient[i] : NULL;
@@ -57,14 +59,9 @@ int ref_get_activation(struct backend_plan *plan, int node, int n, float *ret_va
     return 0;
 }
 
-int ref_gradient_norms(struct backend_plan *plan, float *ret_norms, struct err *err) {
+int ref_statistics(struct backend_plan *plan, struct backend_statistics *ret_rows, struct err *err) {
     if (!plan->has_gradients)
-        return err_set(err, ERR_BACKEND, "There are no gradients: nothing was trained yet");
-    for (int i = 0; i < plan->params_n; i++) {
-        double sum = 0.0;
-        for (size_t k = 0; plan->gradient[i] != NULL && k < plan->params[i].count; k++)
-            sum += (double)plan->gradient[i][k] * (double)plan->gradient[i][k];
-        ret_norms[i] = (float)sqrt(sum);
-    }
+        return err_set(err, ERR_BACKEND, "There are no statistics: nothing was trained yet");
+    memcpy(ret_rows, plan->statistics, (size_t)plan->params_n * sizeof *ret_rows);
     return 0;
 }
