@@ -49,6 +49,34 @@ function softmaxRow(label, epoch, random) {
   return logits.map((value) => Math.exp(value) / sum);
 }
 
+const ratio = (part, whole) => (whole ? part / whole : 0);
+
+function reportOf(confusion) {
+  const columns = confusion.map((_, i) => confusion.reduce((total, row) => total + row[i], 0));
+  const support = confusion.map((row) => row.reduce((total, value) => total + value, 0));
+  const precision = confusion.map((row, i) => ratio(row[i], columns[i]));
+  const recall = confusion.map((row, i) => ratio(row[i], support[i]));
+  const f1 = precision.map((p, i) => ratio(2 * p * recall[i], p + recall[i]));
+  const mean = (values) => values.reduce((total, value) => total + value, 0) / values.length;
+  const average = { precision: mean(precision), recall: mean(recall), f1: mean(f1) };
+  return { precision, recall, f1, support, macro: average, weighted: average }; // all classes have the same support
+}
+
+function confusedOf(confusion) {
+  const errors = confusion.map((row, i) => ({ class: i, count: row.reduce((total, value, k) => total + (k === i ? 0 : value + confusion[k][i]), 0) }));
+  return { pairs: [], classes: errors.sort((a, b) => b.count - a.count).slice(0, 10) };
+}
+
+// Twenty layers whose gradient falls towards the first one; of two columns the last layer has no value.
+function layersOf(epoch) {
+  const names = Array.from({ length: 20 }, (_, i) => `layer${1 + Math.floor(i / 7)}.${i % 7}.conv1`);
+  const column = (f) => names.map((_, i) => f(i));
+  return {
+    weights: { name: names, gradient_norm: column((i) => 1e-5 * epoch * 3 ** (i / 2)), weight_norm: column((i) => 3 + i), update_ratio: column((i) => (i === 19 ? null : 1e-3)) },
+    activations: { name: names, mean: column(() => 0.4), deviation: column((i) => 1 + i / 20), dead: column((i) => (i === 19 ? null : i / 40)) },
+  };
+}
+
 export function epochOf(job, epoch) {
   const random = generator(epoch * 7919 + job.spec.seed);
   const confusion = confusionAt(epoch, random);
@@ -57,7 +85,11 @@ export function epochOf(job, epoch) {
     job: job.id,
     epoch,
     train: { loss: 0.16 + 0.75 * Math.exp(-epoch / 1.6) + 0.01 * random(), accuracy: 0.95 - 0.3 * Math.exp(-epoch / 1.7) },
-    test: { loss: 0.22 + 0.65 * Math.exp(-epoch / 1.4) + 0.03 * random(), accuracy, confusion, softmax: LABELS.map((label) => softmaxRow(label, epoch, random)), labels: LABELS },
+    test: { loss: 0.22 + 0.65 * Math.exp(-epoch / 1.4) + 0.03 * random(), accuracy, top5: 0.99, ece: 0.021, confusion, report: reportOf(confusion), most_confused: confusedOf(confusion), softmax: LABELS.map((label) => softmaxRow(label, epoch, random)), labels: LABELS },
+    validation: job.spec.validation_fraction ? { loss: 0.24 + 0.6 * Math.exp(-epoch / 1.4), accuracy: accuracy - 0.004, top5: 0.99 } : null,
+    layers: layersOf(epoch),
+    weights_sha256: '0'.repeat(64),
+    best: job.spec.validation_fraction ? true : null,
     lr: 0.1 * Math.max(4e-7, 1 - epoch / job.epochs),
     seconds: 31 + random(),
     images_per_second: 1890 + 60 * random(),
@@ -88,7 +120,7 @@ export class Fixture {
     this.addJob({ state: 'succeeded', epochs_done: 5, spec: spec({ name: 'ResNet-20, first try' }), ended: ended(34) });
     this.addJob({ state: 'failed', epochs_done: 2, spec: spec({ name: 'Learning rate too high', model: { ...spec().model, preset: 'plain56', norm: 'none' } }), ended: ended(37), reason: { code: 'non-finite-loss', text: 'The training loss became NaN in epoch 3, step 117. The learning rate 2 is too high for a network without normalization; try 0.05.' } });
     this.addJob({ state: 'cancelled', epochs_done: 1, spec: spec({ seed: 7 }), ended: ended(41) });
-    this.live = this.addJob({ state: 'running', epochs_done: 2, spec: spec({ seed: 2, epochs: 8 }) });
+    this.live = this.addJob({ state: 'running', epochs_done: 2, spec: spec({ seed: 2, epochs: 8, validation_fraction: 0.1 }) });
     this.addJob({ state: 'queued', epochs_done: 0, spec: spec({ model: { ...spec().model, preset: 'resnet56' }, precision: 'bf16', epochs: 20 }) });
     this.addJob({ state: 'queued', epochs_done: 0, spec: spec({ name: '<b>plain</b> against residual, all the same seeds', model: { ...spec().model, preset: 'plain20' } }) });
   }

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { accessibility, chartPoints, launch, live, openPage, paintedPixels } from './browser.mjs';
-import { Fixture } from './fixture.mjs';
+import { epochOf, Fixture } from './fixture.mjs';
 
 let browser;
 before(async () => { browser = await launch(); });
@@ -114,6 +114,37 @@ test('the language is the browser\'s, and can be switched', () => withPage({ loc
   await page.getByLabel('Sprache').selectOption('en');
   await page.getByRole('heading', { name: 'Jobs', level: 1 }).waitFor();
   assert.match(page.url(), /lang=en/);
+}));
+
+test('report, most confused classes and validation: the numbers of the chosen epoch', () => withPage({ hash: (f) => `${liveJob(f)}?epoch=1` }, async (page, fixture) => {
+  await live(page);
+  const { test: tested } = epochOf(fixture.live, 1);
+  const shirt = page.locator('.report [data-row="class-6"]');
+  assert.deepEqual(await shirt.locator('td').allTextContents(), [tested.report.precision[6].toFixed(3), tested.report.recall[6].toFixed(3), tested.report.f1[6].toFixed(3), '1,000']);
+  assert.equal(await page.locator('.report .average').count(), 2);
+  const errors = await page.locator('.confused .count').allTextContents();
+  assert.deepEqual(errors, tested.most_confused.classes.slice(0, 4).map((row) => `${row.count.toLocaleString('en-GB')} errors`));
+  await page.waitForSelector('.chart[data-kind="loss"][data-validation-points="2"]');
+  assert.ok(await page.getByRole('columnheader', { name: 'Validation loss' }).isVisible());
+}));
+
+test('without a validation set there is nothing of it', () => withPage({ hash: (f) => `#/jobs/${f.jobs[0].id}` }, async (page) => {
+  await page.waitForSelector('.chart[data-kind="loss"][data-test-points="5"]');
+  assert.equal(await page.locator('.chart[data-kind="loss"]').getAttribute('data-validation-points'), '0');
+  assert.equal(await page.locator('.epochs .optional:visible').count(), 0);
+}));
+
+test('layers: drawn for the quantity in the address, tabled on demand, the vanishing gradient in words', () => withPage({ hash: (f) => `${liveJob(f)}?layers=dead` }, async (page) => {
+  await live(page);
+  await page.waitForSelector('.chart[data-quantity="dead"][data-points="19"] canvas');
+  await page.getByRole('radio', { name: 'Gradient norm' }).check();
+  await page.waitForSelector('.chart[data-quantity="gradient_norm"][data-points="20"]');
+  assert.ok(!page.url().includes('layers='));
+  await page.getByText('divided by that of the last: 2.9').waitFor();
+  await page.getByText('All numbers').click();
+  await page.waitForSelector('[data-group="weights"]');
+  assert.equal(await page.locator('[data-group="weights"] tbody tr').count(), 20);
+  assert.equal(await page.locator('[data-group="activations"] tbody tr').last().locator('td').last().textContent(), '–');
 }));
 
 test('why a job failed is said first, and its log is open', () => withPage({ hash: (f) => `#/jobs/${f.jobs[1].id}` }, async (page) => {

@@ -5,8 +5,8 @@ import { curveOption, pointCount } from '../../web/src/charts.js';
 import { summaryOf } from '../../web/src/state.js';
 import { epoch } from './helpers.mjs';
 
-const colors = { train: 'blue', test: 'orange', text: 'black', muted: 'gray', line: 'gray', grid: 'gray', surface: 'white', font: 'sans-serif' };
-const texts = { train: 'Train', test: 'Test', now: 'Now', epoch: 'Epoch' };
+const colors = { train: 'blue', validation: 'purple', test: 'orange', text: 'black', muted: 'gray', line: 'gray', grid: 'gray', surface: 'white', font: 'sans-serif' };
+const texts = { train: 'Train', validation: 'Validation', test: 'Test', now: 'Now', epoch: 'Epoch' };
 const input = (values) => ({ epochs: [1, 2].map((n) => summaryOf(epoch('a', n))), texts, colors, planned: 5, format: String, formatAxis: String, ...values });
 const line = (option, id) => option.series.find((row) => row.id === id);
 
@@ -23,6 +23,12 @@ test('the running loss goes on from the last epoch, only in the loss chart', () 
   assert.deepEqual(line(curveOption('loss', input({ live })), 'now').data, [[2, 0.5], [2.2, 0.45], [2.4, 0.4]]);
   assert.deepEqual(line(curveOption('loss', input({ live, epochs: [] })), 'now').data, [[2.2, 0.45], [2.4, 0.4]]);
   assert.equal(line(curveOption('accuracy', input({ live })), 'now'), undefined);
+});
+
+test('a validation line only where a validation set was measured', () => {
+  const epochs = [summaryOf(epoch('a', 1)), summaryOf({ ...epoch('a', 2), validation: { loss: 0.7, accuracy: 0.4, top5: null } })];
+  assert.deepEqual(line(curveOption('loss', input({ epochs })), 'validation').data, [[2, 0.7]]);
+  assert.equal(line(curveOption('loss', input({})), 'validation'), undefined);
 });
 
 test('a loss that is not a number is no point', () => {

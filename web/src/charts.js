@@ -1,12 +1,13 @@
 // ECharts options for the curves: pure functions of numbers, texts and colours, so that tests can read them. No DOM.
 
-// Names of the series, in drawing order. Train and test differ in colour, dash and marker.
+// Names of the series, in drawing order. They differ in colour, dash and marker.
 const SERIES = [
   { key: 'train', symbol: 'emptyCircle', dash: [6, 4] },
+  { key: 'validation', symbol: 'emptyDiamond', dash: [2, 2] },
   { key: 'test', symbol: 'circle', dash: 'solid' },
 ];
 
-function axis(colors, extra) {
+export function axis(colors, extra) {
   return {
     axisLine: { lineStyle: { color: colors.line } },
     axisTick: { lineStyle: { color: colors.line } },
@@ -24,7 +25,7 @@ function series(kind, { key, symbol, dash }, { epochs, texts, colors, animate })
     id: key,
     name: texts[key],
     type: 'line',
-    data: epochs.map((epoch) => [epoch.epoch, epoch[key][kind]]),
+    data: epochs.filter((epoch) => epoch[key]).map((epoch) => [epoch.epoch, epoch[key][kind]]),
     symbol,
     symbolSize: epochs.length > 60 ? 0 : 7,
     showSymbol: true,
@@ -58,7 +59,8 @@ function liveSeries({ epochs, live, texts, colors }) {
   };
 }
 
-function tooltip({ colors, texts, format }) {
+// A tooltip of all lines at a place. title(items) and value(item) write its text.
+export function canvasTooltip({ colors, title, value }) {
   return {
     trigger: 'axis',
     renderMode: 'richText', // drawn in the canvas: no HTML, as the page's policy wants
@@ -68,19 +70,20 @@ function tooltip({ colors, texts, format }) {
     borderColor: colors.line,
     textStyle: { color: colors.text, fontSize: 13 },
     axisPointer: { type: 'line', lineStyle: { color: colors.muted, type: 'solid', width: 1 } },
-    formatter: (items) => {
-      const x = items[0].value[0];
-      const title = Number.isInteger(x) ? `${texts.epoch} ${x}` : `${texts.epoch} ${Math.ceil(x)}`;
-      return [title, ...items.map((item) => `${item.marker}${item.seriesName}  ${format(item.value[1])}`)].join('\n');
-    },
+    formatter: (items) => [title(items), ...items.map((item) => `${item.marker}${item.seriesName}  ${value(item)}`)].join('\n'),
   };
 }
 
-// kind: 'loss' | 'accuracy'. epochs: summaries. live: [{x, loss}]. texts: {train, test, now, epoch}.
+function epochTooltip({ colors, texts, format }) {
+  const title = (items) => `${texts.epoch} ${Math.ceil(items[0].value[0])}`;
+  return canvasTooltip({ colors, title, value: (item) => format(item.value[1]) });
+}
+
+// kind: 'loss' | 'accuracy'. epochs: summaries. live: [{x, loss}]. texts: {train, validation, test, now, epoch}.
 // format(value) and formatAxis(value) write numbers as the language does.
 export function curveOption(kind, input) {
   const { epochs, live = [], texts, colors, planned, logarithmic = false, formatAxis, animate = false } = input;
-  const lines = SERIES.map((row) => series(kind, row, input));
+  const lines = SERIES.filter((row) => row.key !== 'validation' || epochs.some((epoch) => epoch.validation)).map((row) => series(kind, row, input));
   if (kind === 'loss') lines.unshift(liveSeries({ epochs, live, texts, colors }));
   const last = epochs.length ? epochs[epochs.length - 1].epoch : 0;
   const yAxis = axis(colors, { grid: true, axisLabel: { formatter: formatAxis } });
@@ -88,7 +91,7 @@ export function curveOption(kind, input) {
     animation: animate,
     textStyle: { fontFamily: colors.font },
     grid: { left: 8, right: 20, top: 16, bottom: 30, containLabel: true },
-    tooltip: tooltip(input),
+    tooltip: epochTooltip(input),
     legend: { show: false },
     xAxis: {
       type: 'value',

@@ -34,6 +34,21 @@ export function mostConfused(confusion, classes, limit) {
   }));
 }
 
+// The classes taken most often for another one, or another one for them, as the server counted them.
+export function confusedClasses(confused, classes, limit) {
+  return confused.slice(0, limit).map((row) => ({ name: className(classes, row.class), count: row.count }));
+}
+
+// The classification report as rows: the classes, then both averages. Support of an average is that of all images.
+export function reportRows(report, classes) {
+  const total = sum(report.support);
+  const rows = report.support.map((support, i) => ({
+    key: `class-${i}`, name: className(classes, i), precision: report.precision[i], recall: report.recall[i], f1: report.f1[i], support,
+  }));
+  const average = (key) => ({ key, average: key, ...report[key], support: total });
+  return [...rows, average('macro'), average('weighted')];
+}
+
 export const LOG_FLOOR = -6; // the bars' axis runs from 10^-6 to 1
 
 // Width of a bar on a log scale, 0 to 1; what is below the axis has no bar.

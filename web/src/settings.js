@@ -9,6 +9,7 @@ export const SETTINGS = {
   epoch: { scope: 'job', bounds: [1, 1000000], initial: null }, // null: the latest
   image: { scope: 'job', bounds: [1, 25], initial: 1 }, // the first of the images shown
   loss: { scope: 'job', values: ['linear', 'log'] },
+  layers: { scope: 'job', values: ['gradient_norm', 'update_ratio', 'weight_norm', 'deviation', 'mean', 'dead'] }, // what is drawn per layer
 };
 
 const JOB_ID = /^[A-Za-z0-9_-]{1,64}$/;

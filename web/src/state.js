@@ -68,7 +68,10 @@ export function summaryOf(epoch) {
   return {
     epoch: epoch.epoch,
     train: pick(epoch.train),
+    validation: epoch.validation ? pick(epoch.validation) : null,
     test: pick(epoch.test),
+    best: epoch.best ?? null,
+    layers: epoch.layers ?? null,
     lr: epoch.lr,
     seconds: epoch.seconds,
     images_per_second: epoch.images_per_second,
@@ -76,8 +79,9 @@ export function summaryOf(epoch) {
 }
 
 export function detailOf(epoch) {
-  const { confusion = [], softmax = [], labels = [] } = epoch.test;
-  return { epoch: epoch.epoch, confusion, softmax, labels };
+  const { confusion = [], softmax = [], labels = [], accuracy, top5 = null, ece = null, report = null } = epoch.test;
+  const confused = epoch.test.most_confused?.classes ?? [];
+  return { epoch: epoch.epoch, confusion, softmax, labels, accuracy, top5, ece, report, confused };
 }
 
 function numbersIn(detail) {

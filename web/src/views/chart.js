@@ -1,7 +1,7 @@
 // One ECharts canvas: loads the library when first needed, follows size and options, says what it shows to those who cannot see it.
 import { h, setAttributes } from '../dom.js';
 
-const COLORS = ['train', 'test', 'text', 'muted', 'line', 'grid', 'surface'];
+const COLORS = ['train', 'validation', 'test', 'text', 'muted', 'line', 'grid', 'surface'];
 let library = null;
 
 // ECharts empties its element by innerHTML = '' before it draws. The page's policy refuses strings there; this lets exactly the

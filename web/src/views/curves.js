@@ -1,21 +1,19 @@
 // Learning curves: loss and accuracy of training and test set over the epochs, live.
 import { curveOption, pointCount } from '../charts.js';
-import { h, show, svg, whenChanged } from '../dom.js';
+import { h, show, whenChanged } from '../dom.js';
 import { chart, readColors } from './chart.js';
-import { segments } from './parts.js';
-
-// A short sample of a line, drawn as the chart draws it.
-function sample(key, dash, filled) {
-  const line = svg('line', { x1: 1, y1: 6, x2: 31, y2: 6, 'stroke-width': 2.25, 'stroke-dasharray': dash });
-  const dot = filled === null ? [] : [svg('circle', { cx: 16, cy: 6, r: 3.4, class: filled ? 'filled' : 'ring' })];
-  return svg('svg', { viewBox: '0 0 32 12', class: `sample sample-${key}`, 'aria-hidden': 'true' }, line, ...dot);
-}
+import { sample, segments } from './parts.js';
 
 function legend({ t }) {
   const row = (key, dash, filled, text) => h('li', {}, sample(key, dash, filled), text);
   const now = row('now', '2 3', null, t('curves.now'));
-  const node = h('ul', { class: 'legend' }, row('train', '5 3', false, t('curves.train')), row('test', '', true, t('curves.test')), now);
-  return { node, update: (job) => show(now, job.state === 'running') };
+  const validation = row('validation', '2 2', false, t('curves.validation'));
+  const node = h('ul', { class: 'legend' }, row('train', '5 3', false, t('curves.train')), validation, row('test', '', true, t('curves.test')), now);
+  function update(job, run) {
+    show(now, job.state === 'running');
+    show(validation, run.epochs.some((epoch) => epoch.validation));
+  }
+  return { node, update };
 }
 
 function axisLabel(kind, fmt) {
@@ -48,7 +46,7 @@ export function curvesView(ctx) {
 
   const draw = whenChanged((epochs, live, planned, loss, look) => {
     const colors = readColors(node);
-    const texts = { train: t('curves.train'), test: t('curves.test'), now: t('curves.now'), epoch: t('curves.epoch') };
+    const texts = { train: t('curves.train'), validation: t('curves.validation'), test: t('curves.test'), now: t('curves.now'), epoch: t('curves.epoch') };
     for (const row of charts) {
       const option = curveOption(row.kind, {
         epochs, live, texts, colors, planned,
@@ -57,14 +55,14 @@ export function curvesView(ctx) {
         format: row.kind === 'loss' ? fmt.loss : fmt.percent,
         formatAxis: axisLabel(row.kind, fmt),
       });
-      const points = Object.fromEntries(['train', 'test', 'now'].map((id) => [`data-${id}-points`, pointCount(option, id)]));
+      const points = Object.fromEntries(['train', 'validation', 'test', 'now'].map((id) => [`data-${id}-points`, pointCount(option, id)]));
       row.chart.set(option, describe(row, epochs), { 'data-kind': row.kind, ...points });
     }
   });
 
   function update(job, run, settings, look) {
     scale.update(settings.loss);
-    lines.update(job);
+    lines.update(job, run);
     const something = run.epochs.length > 0 || run.live.length > 0;
     show(empty, !something);
     show(body, something);

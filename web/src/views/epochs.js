@@ -5,8 +5,10 @@ import { formatHash } from '../settings.js';
 function columns({ t, fmt }) {
   return [
     { name: t('epochs.trainloss'), text: (epoch) => fmt.loss(epoch.train.loss), set: 'train' },
+    { name: t('epochs.validationloss'), text: (epoch) => fmt.loss(epoch.validation?.loss), set: 'validation', optional: true },
     { name: t('epochs.testloss'), text: (epoch) => fmt.loss(epoch.test.loss), set: 'test' },
     { name: t('epochs.trainaccuracy'), text: (epoch) => fmt.percent(epoch.train.accuracy), set: 'train' },
+    { name: t('epochs.validationaccuracy'), text: (epoch) => fmt.percent(epoch.validation?.accuracy), set: 'validation', optional: true },
     { name: t('epochs.testaccuracy'), text: (epoch) => fmt.percent(epoch.test.accuracy), set: 'test' },
     { name: t('epochs.lr'), text: (epoch) => fmt.significant(epoch.lr) },
     { name: t('epochs.seconds'), text: (epoch) => fmt.one(epoch.seconds) },
@@ -17,7 +19,7 @@ function columns({ t, fmt }) {
 function epochRow(ctx, cols) {
   const link = h('a', {});
   const best = h('span', { class: 'best' }, ctx.t('epochs.best'));
-  const cells = cols.map(() => h('td', {}));
+  const cells = cols.map((column) => h('td', { class: column.optional ? 'optional' : null }));
   const node = h('tr', {}, h('th', { scope: 'row' }, link, best), cells);
   return {
     node,
@@ -31,7 +33,10 @@ function epochRow(ctx, cols) {
   };
 }
 
+// The best epoch as the job chose it by its validation set; without one, that of the highest test accuracy.
 function bestEpoch(epochs) {
+  const chosen = epochs.filter((epoch) => epoch.best);
+  if (chosen.length) return chosen[chosen.length - 1].epoch;
   return epochs.reduce((best, epoch) => (best === null || epoch.test.accuracy > best.test.accuracy ? epoch : best), null)?.epoch;
 }
 
@@ -40,7 +45,7 @@ export function epochsView(ctx) {
   const cols = columns(ctx);
   const rows = new Map();
   const body = h('tbody', {});
-  const head = h('thead', {}, h('tr', {}, h('th', { scope: 'col' }, t('epochs.epoch')), cols.map((column) => h('th', { scope: 'col', class: column.set ? `set-${column.set}` : '' }, column.name))));
+  const head = h('thead', {}, h('tr', {}, h('th', { scope: 'col' }, t('epochs.epoch')), cols.map((column) => h('th', { scope: 'col', class: `${column.set ? `set-${column.set}` : ''}${column.optional ? ' optional' : ''}` }, column.name))));
   const table = h('table', { class: 'epochs' }, h('caption', {}, t('epochs.caption')), head, body);
   const scroll = h('div', { class: 'scroll', tabindex: '0', role: 'group', 'aria-label': t('epochs.title') }, table);
   const empty = h('p', { class: 'hint' }, t('epochs.empty'));
@@ -61,6 +66,7 @@ export function epochsView(ctx) {
   function update(job, run, settings) {
     show(empty, run.epochs.length === 0);
     show(scroll, run.epochs.length > 0);
+    table.classList.toggle('validated', run.epochs.some((epoch) => epoch.validation));
     draw(run.epochs, job.id, settings);
   }
   return { node, update };

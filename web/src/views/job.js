@@ -4,6 +4,7 @@ import { ENDED, emptyRun, lastEpoch, mayCancel, mayDelete, mayRetry } from '../s
 import { formatHash } from '../settings.js';
 import { curvesView } from './curves.js';
 import { epochsView } from './epochs.js';
+import { layersView } from './layers.js';
 import { badge, confirmIn, fact, failedLoad, jobLine, jobTitle, problemBox, progressBar } from './parts.js';
 import { testsetView } from './testset.js';
 
@@ -174,7 +175,7 @@ function announcer(ctx) {
       if (first) return;
       const last = lastEpoch(state, job.id);
       const epoch = last ? t('job.announce.epoch', { epoch: fmt.whole(last.epoch), epochs: fmt.whole(job.epochs), accuracy: fmt.percent(last.test.accuracy) }) : '';
-      const moves = moved ? t('job.announce', { name: jobTitle(state, job), state: t(`state.${job.state}`) }) : '';
+      const moves = moved ? t('job.announce', { name: jobTitle(state, job, ctx), state: t(`state.${job.state}`) }) : '';
       setText(node, `${moves} ${epoch}`.trim());
     },
   };
@@ -190,7 +191,7 @@ function header(ctx, node) {
   return {
     nodes: [box, problem],
     update(all, job) {
-      setText(title, jobTitle(all, job));
+      setText(title, jobTitle(all, job, ctx));
       setText(line, jobLine(all, job, ctx));
       state.update(job);
       buttons.update(job);
@@ -205,8 +206,8 @@ export function jobView(ctx, id) {
   const node = h('div', { class: 'view view-job' }, back, message);
   const content = h('div', { class: 'content' });
   const head = header(ctx, node);
-  const parts = { now: nowView(ctx), reason: reasonView(ctx), curves: curvesView(ctx), testset: testsetView(ctx), epochs: epochsView(ctx), facts: factsView(ctx), details: detailsView(ctx), announce: announcer(ctx) };
-  content.append(...head.nodes, parts.announce.node, parts.reason.node, parts.now.node, parts.curves.node, parts.testset.node, parts.epochs.node, parts.facts.node, ...parts.details.nodes);
+  const parts = { now: nowView(ctx), reason: reasonView(ctx), curves: curvesView(ctx), testset: testsetView(ctx), layers: layersView(ctx), epochs: epochsView(ctx), facts: factsView(ctx), details: detailsView(ctx), announce: announcer(ctx) };
+  content.append(...head.nodes, parts.announce.node, parts.reason.node, parts.now.node, parts.curves.node, parts.testset.node, parts.layers.node, parts.epochs.node, parts.facts.node, ...parts.details.nodes);
   node.append(content);
 
   const placeholder = whenChanged((job, load) => {
@@ -229,6 +230,7 @@ export function jobView(ctx, id) {
     parts.reason.update(job);
     parts.curves.update(job, run, settings, look);
     parts.testset.update(state, job, run, settings);
+    parts.layers.update(run, settings, look);
     parts.epochs.update(job, run, settings);
     parts.facts.update(job);
     parts.details.update(state, job);
@@ -237,7 +239,11 @@ export function jobView(ctx, id) {
 
   function title(state) {
     const job = state.jobs[id];
-    return job ? `${t(`state.${job.state}`)}: ${jobTitle(state, job)}` : t('job.id');
+    return job ? `${t(`state.${job.state}`)}: ${jobTitle(state, job, ctx)}` : t('job.id');
   }
-  return { node, update, title, destroy: () => parts.curves.destroy() };
+  function destroy() {
+    parts.curves.destroy();
+    parts.layers.destroy();
+  }
+  return { node, update, title, destroy };
 }

@@ -29,7 +29,7 @@ function jobRow(ctx) {
     const progress = all.runs[job.id]?.progress ?? null;
     node.dataset.job = job.id;
     node.dataset.state = job.state;
-    setText(link, jobTitle(all, job));
+    setText(link, jobTitle(all, job, ctx));
     link.href = formatHash({ view: 'job', id: job.id }, { lang: settings.lang, theme: settings.theme });
     setText(line, jobLine(all, job, ctx));
     state.update(job);

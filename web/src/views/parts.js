@@ -1,9 +1,10 @@
 // Pieces that several views share.
-import { h, icon, setText, setAttributes } from '../dom.js';
+import { h, icon, setText, setAttributes, svg } from '../dom.js';
 import { fractionDone } from '../state.js';
 
-export function modelTitle(state, job) {
+export function modelTitle(state, job, { t }) {
   const { preset } = job.spec.model;
+  if (preset === undefined) return t('model.own');
   return state.presets[preset]?.title ?? preset;
 }
 
@@ -11,14 +12,15 @@ export function datasetTitle(state, job) {
   return state.datasets[job.spec.dataset]?.title ?? job.spec.dataset;
 }
 
-export function jobTitle(state, job) {
-  return job.name || `${modelTitle(state, job)} · ${datasetTitle(state, job)}`;
+export function jobTitle(state, job, ctx) {
+  return job.name || `${modelTitle(state, job, ctx)} · ${datasetTitle(state, job)}`;
 }
 
 // "ResNet-20 · Fashion-MNIST · f32 · batch 128 · seed 1"; what the title says already is left out.
-export function jobLine(state, job, { t, fmt }) {
+export function jobLine(state, job, ctx) {
+  const { t, fmt } = ctx;
   const { spec } = job;
-  const subject = job.name ? [modelTitle(state, job), datasetTitle(state, job)] : [];
+  const subject = job.name ? [modelTitle(state, job, ctx), datasetTitle(state, job)] : [];
   const limit = spec.train_limit ? [t('spec.limit', { n: fmt.whole(spec.train_limit) })] : [];
   return [...subject, spec.precision, t('spec.batch', { n: spec.batch_size }), t('spec.seed', { n: spec.seed }), ...limit].join(' · ');
 }
@@ -49,6 +51,13 @@ export function progressBar(label) {
       setAttributes(node, { value: Math.round(1000 * fractionDone(job, progress)), 'data-state': shownState(job) });
     },
   };
+}
+
+// A short sample of a line, drawn as a chart draws it.
+export function sample(key, dash, filled) {
+  const line = svg('line', { x1: 1, y1: 6, x2: 31, y2: 6, 'stroke-width': 2.25, 'stroke-dasharray': dash });
+  const dot = filled === null ? [] : [svg('circle', { cx: 16, cy: 6, r: 3.4, class: filled ? 'filled' : 'ring' })];
+  return svg('svg', { viewBox: '0 0 32 12', class: `sample sample-${key}`, 'aria-hidden': 'true' }, line, ...dot);
 }
 
 // A name and a value, as an entry of a <dl>.

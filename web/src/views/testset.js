@@ -1,6 +1,7 @@
 // What the test set says after an epoch: a picker for the epoch, the confusion matrix and the softmax of single images.
 import { h, setAttributes, setText, show, whenChanged } from '../dom.js';
 import { confusionView, mostConfused, softmaxView } from '../metrics.js';
+import { confusedList, reportTable } from './report.js';
 
 const WORST = 4; // the exercise asks for the four most confused objects
 const IMAGES_SHOWN = 6;
@@ -97,16 +98,21 @@ export function testsetView(ctx) {
   const message = h('p', { class: 'hint', role: 'status' });
   const matrix = h('div', { class: 'scroll', tabindex: '0', role: 'group', 'aria-label': t('confusion.title') });
   const worst = h('div', {});
+  const classesWorst = h('div', {});
+  const report = h('div', { class: 'scroll', tabindex: '0', role: 'group', 'aria-label': t('report.title') });
   const chips = h('div', {});
   const images = h('div', { class: 'images' });
-  const confusion = h('div', { class: 'confusion-block' }, h('div', {}, h('h3', {}, t('confusion.title')), matrix), h('div', {}, h('h3', {}, t('confusion.worst')), worst));
+  const confusion = h('div', { class: 'confusion-block' }, h('div', {}, h('h3', {}, t('confusion.title')), matrix), h('div', { class: 'worst-lists' }, h('div', {}, h('h3', {}, t('confusion.classes')), classesWorst), h('div', {}, h('h3', {}, t('confusion.worst')), worst)));
+  const reportBlock = h('div', { class: 'report-block' }, h('h3', {}, t('report.title')), report);
   const softmax = h('div', { class: 'softmax-block' }, h('h3', {}, t('softmax.title')), h('p', { class: 'hint' }, t('softmax.hint')), chips, images);
-  const body = h('div', {}, confusion, softmax);
+  const body = h('div', {}, confusion, reportBlock, softmax);
   const node = h('section', { class: 'card testset', 'aria-labelledby': 'testset-title' }, h('div', { class: 'head' }, h('h2', { id: 'testset-title' }, t('pick.title')), picker.node), message, body);
 
   const drawConfusion = whenChanged((detail, classes) => {
     matrix.replaceChildren(confusionTable(confusionView(detail.confusion, classes), ctx));
     worst.replaceChildren(worstList(mostConfused(detail.confusion, classes, WORST), ctx));
+    classesWorst.replaceChildren(confusedList(detail, classes, WORST, ctx));
+    report.replaceChildren(reportTable(detail, classes, ctx));
   });
 
   const drawSoftmax = whenChanged((detail, classes, first) => {
