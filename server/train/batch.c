@@ -67,12 +67,25 @@ static void fill_image(const struct data *data, const uint8_t *pixels, const str
         }
 }
 
+struct batch_augment batch_augment(const struct spec *spec, int epoch) {
+    return (struct batch_augment){.crop = spec->augment.crop,
+                                  .flip = spec->augment.flip,
+                                  .rotation = spec->augment.rotation,
+                                  .brightness = spec->augment.brightness,
+                                  .contrast = spec->augment.contrast,
+                                  .cutout = spec->augment.cutout,
+                                  .mixup = spec->augment.mixup,
+                                  .seed = spec->seed,
+                                  .epoch = (uint32_t)epoch};
+}
+
 void batch_fill(const struct data *data, const struct image_set *set, const struct batch_augment *augment,
-                const uint32_t *samples, int n, float *images, int32_t *labels) {
+                const struct batch *batch) {
     size_t size = (size_t)data->channels * (size_t)data->height * (size_t)data->width;
-    for (int i = 0; i < n; i++) {
-        struct placement placement = place(augment, samples[i]);
-        fill_image(data, set->pixels + samples[i] * size, &placement, images + (size_t)i * size);
-        labels[i] = set->labels[samples[i]];
+    for (int i = 0; i < batch->n; i++) {
+        uint32_t sample = batch->samples[i];
+        struct placement placement = place(augment, sample);
+        fill_image(data, set->pixels + sample * size, &placement, batch->images + (size_t)i * size);
+        batch->labels[i] = set->labels[sample];
     }
 }

@@ -55,7 +55,8 @@ static int test_step(struct trainer *t, struct evaluation *result, double *loss_
     int n = left < t->batch ? (int)left : t->batch;
     for (int i = 0; i < n; i++)
         samples[i] = (uint32_t)(result->n + i);
-    batch_fill(&t->data, &t->data.test, &(struct batch_augment){0}, samples, n, t->images, t->labels);
+    struct batch images = {.n = n, .samples = samples, .images = t->images, .labels = t->labels};
+    batch_fill(&t->data, &t->data.test, &(struct batch_augment){0}, &images);
     struct backend_batch batch = {.n = n,
                                   .images = t->images,
                                   .labels = t->labels,

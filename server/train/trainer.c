@@ -162,8 +162,9 @@ static double learning_rate(const struct trainer *t, int64_t step) {
 
 static int run_step(struct trainer *t, int n, const uint32_t *samples, struct backend_result *ret_result, struct err *err) {
     struct train_state *s = &t->state;
-    struct batch_augment augment = {t->spec->augment.crop, t->spec->augment.flip, t->spec->seed, (uint32_t)s->epoch};
-    batch_fill(&t->data, &t->data.train, &augment, samples, n, t->images, t->labels);
+    struct batch_augment augment = batch_augment(t->spec, s->epoch);
+    struct batch images = {.n = n, .samples = samples, .images = t->images, .labels = t->labels};
+    batch_fill(&t->data, &t->data.train, &augment, &images);
     struct backend_batch batch = {
         .n = n, .images = t->images, .labels = t->labels, .seed = t->spec->seed, .epoch = (uint32_t)s->epoch, .samples = samples};
     double lr = learning_rate(t, s->step);

@@ -115,7 +115,7 @@ static void check_augment(const struct data *data, const struct batch_augment *a
     int32_t labels[N];
     for (uint32_t i = 0; i < N; i++)
         samples[i] = (i * 7) % 50;
-    batch_fill(data, &data->train, augment, samples, N, images, labels);
+    batch_fill(data, &data->train, augment, &(struct batch){.n = N, .samples = samples, .images = images, .labels = labels});
     for (int i = 0; i < N; i++) {
         assert_int_equal(labels[i], data->train.labels[samples[i]]);
         for (int k = 0; k < 3 * 32 * 32; k++) {
@@ -136,8 +136,8 @@ static void augmentation_is_its_definition(void **state) {
     static const int crops[] = {0, 1, 4, 32};
     for (size_t i = 0; i < sizeof crops / sizeof crops[0]; i++)
         for (uint32_t epoch = 0; epoch < 2; epoch++) {
-            check_augment(&data, &(struct batch_augment){crops[i], true, 9, epoch});
-            check_augment(&data, &(struct batch_augment){crops[i], false, 9, epoch});
+            check_augment(&data, &(struct batch_augment){.crop = crops[i], .flip = true, .seed = 9, .epoch = epoch});
+            check_augment(&data, &(struct batch_augment){.crop = crops[i], .seed = 9, .epoch = epoch});
         }
     data_done(&data);
 }
