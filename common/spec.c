@@ -509,6 +509,11 @@ int spec_parse(const json_t *doc, const struct spec_context *context, struct spe
     return 0;
 }
 
+void spec_done(struct spec *spec) {
+    json_decref(spec->model.layers);
+    spec->model.layers = NULL;
+}
+
 static json_t *list_json(const struct spec_list *list) {
     json_t *array = json_array();
     for (int i = 0; i < list->n && array != NULL; i++)

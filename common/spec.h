@@ -46,8 +46,9 @@ struct spec_list {
 
 /* "model": a preset with options. `"model": "resnet20"` is short for `{"preset": "resnet20"}`. */
 struct spec_model {
-    char preset[32];
-    double width; /* multiplies every channel count, 0.125 to 8; results are rounded to whole channels, at least 1 */
+    char preset[32]; /* "" with layers */
+    json_t *layers;  /* a custom model: the list of its layers, owned; server/graph/layers.c knows them. NULL with a preset */
+    double width;    /* multiplies every channel count, 0.125 to 8; results are rounded to whole channels, at least 1 */
     enum spec_norm norm;
     enum spec_init init;
     enum spec_activation activation;
@@ -130,6 +131,9 @@ struct spec_context spec_context_builtin(int threads_default, int threads_max);
  * bounds and combinations that cannot be are added to errors, each with its JSON Pointer. Returns 0, or -1 and leaves *ret_spec
  * untouched. Preset names are checked by graph_build. */
 int spec_parse(const json_t *doc, const struct spec_context *context, struct spec *ret_spec, struct err_list *errors);
+
+/* Frees what a parsed spec owns. Accepts a zeroed one. */
+void spec_done(struct spec *spec);
 
 /* The canonical document: every field, in the table's order. New reference; NULL when out of memory. */
 json_t *spec_to_json(const struct spec *spec);

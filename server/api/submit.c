@@ -22,7 +22,7 @@ int plan_make(const struct spec *spec, struct plan *ret_plan, struct err *err) {
     }
     int limit = spec->train_limit, all = card->train_images;
     *ret_plan = (struct plan){.graph = graph, .images = limit > 0 && limit < all ? limit : all};
-    ret_plan->memory_bytes = graph_memory(graph, spec->batch_size, spec->precision);
+    ret_plan->memory_bytes = graph_memory(graph, spec);
     ret_plan->steps_per_epoch = (ret_plan->images + spec->batch_size - 1) / spec->batch_size;
     return 0;
 }

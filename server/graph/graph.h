@@ -67,6 +67,8 @@ struct graph_node {
                                  as PyTorch; the running variance takes the unbiased batch variance as PyTorch does (the biased
                                  one, 0, where a channel has a single value) */
     enum spec_init init;      /* conv, linear weights */
+    double init_sigma;        /* the deviation that INIT_NORMAL draws with: above 0, at most 100 */
+    bool zero_init;           /* norm, group_norm: gamma starts at 0, not 1 (Goyal et al. 2017, section 5.1) */
     int params[4], params_n;  /* indexes into graph->params, in the order of enum graph_role */
     /* inferred */
     int64_t parameters;       /* trainable values */
@@ -94,7 +96,8 @@ struct graph {
     struct graph_param *params;
     int params_n;
     int classes;
-    int64_t parameters, flops; /* sums over nodes */
+    int64_t parameters, flops, activation_bytes; /* sums over nodes */
+    json_t *names;                               /* name -> index; see graph_find */
 };
 
 /* An empty graph with its input node (index 0, named "input"), or NULL when out of memory. */
@@ -105,9 +108,12 @@ void graph_free(struct graph *graph);
  * ERR_SHAPE naming the layer and the shapes that met. *node is copied. */
 int graph_add(struct graph *graph, const struct graph_node *node, struct err *err);
 
-/* Estimated bytes that training needs for a batch: activations and their gradients, weights, gradients, momentum. An estimate:
- * backends plan their own memory and report the real figure. */
-int64_t graph_memory(const struct graph *graph, int batch, enum spec_precision precision);
+/* The index of the node with a name, or -1. */
+int graph_find(const struct graph *graph, const char *name);
+
+/* Estimated bytes that a job's training needs: activations of a batch and their gradients, weights, gradients, the optimizer's
+ * state, the average. An estimate: backends plan their own memory and report the real figure. */
+int64_t graph_memory(const struct graph *graph, const struct spec *spec);
 
 /* --- presets.c --- */
 
@@ -118,9 +124,16 @@ struct graph_preset {
 
 const struct graph_preset *graph_presets(size_t *ret_n);
 
-/* Builds a preset with its options for images of a shape. Errors: ERR_FIELD at "/model/preset" (unknown name, with the nearest
- * one), ERR_SHAPE naming the layer. */
+/* Builds a model, which is a preset with its options or a list of layers, for images of a shape. Errors: ERR_FIELD at the wrong
+ * field ("/model/preset", "/model/overrides/0/layers", "/model/layers/3/kernel"), ERR_SHAPE naming the layer. */
 int graph_build(const struct spec_model *model, struct graph_shape input, int classes, struct graph **ret_graph, struct err *err);
+
+/* --- layers.c --- */
+
+/* The graph as the value of "model": {"layers": [...]}, without the input and the loss; what has its default value is left out.
+ * graph_build makes the same graph of it: equal nodes, order of parameters and initial values. New reference; NULL when out of
+ * memory. */
+json_t *graph_to_layers(const struct graph *graph);
 
 /* --- init.c --- */
 

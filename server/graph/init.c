@@ -5,12 +5,12 @@
 #include "server/graph/graph.h"
 
 /* Fans as torch.nn.init counts them: weight [O,I/groups,KH,KW] has fan-in I/groups*KH*KW and fan-out O*KH*KW. */
-static double deviation(const struct graph_param *param, enum spec_init init) {
+static double deviation(const struct graph_param *param, const struct graph_node *node) {
     double field = 1.0;
     for (int i = 2; i < param->dims; i++)
         field *= param->shape[i];
     double fan_in = param->shape[1] * field, fan_out = param->shape[0] * field;
-    switch (init) {
+    switch (node->init) {
     case INIT_HE_NORMAL:
     case INIT_HE_UNIFORM:
         return sqrt(2.0 / fan_in);
@@ -18,7 +18,7 @@ static double deviation(const struct graph_param *param, enum spec_init init) {
     case INIT_XAVIER_UNIFORM:
         return sqrt(2.0 / (fan_in + fan_out));
     case INIT_NORMAL:
-        return 0.01;
+        return node->init_sigma;
     }
     return 0.0;
 }
@@ -46,8 +46,9 @@ static void fill_uniform(uint64_t seed, int index, double sd, float *values, siz
 
 static void fill_weight(const struct graph *graph, int index, uint64_t seed, float *values) {
     const struct graph_param *param = &graph->params[index];
-    enum spec_init init = graph->nodes[param->node].init;
-    double sd = deviation(param, init);
+    const struct graph_node *node = &graph->nodes[param->node];
+    enum spec_init init = node->init;
+    double sd = deviation(param, node);
     if (init == INIT_HE_NORMAL || init == INIT_XAVIER_NORMAL || init == INIT_NORMAL)
         fill_normal(seed, index, sd, values, param->count);
     else
@@ -66,6 +67,8 @@ void graph_init(const struct graph *graph, int param_index, uint64_t seed, float
         fill_weight(graph, param_index, seed, values);
         break;
     case ROLE_GAMMA:
+        fill_constant(graph->nodes[param->node].zero_init ? 0.0f : 1.0f, values, param->count);
+        break;
     case ROLE_RUNNING_VAR:
         fill_constant(1.0f, values, param->count);
         break;

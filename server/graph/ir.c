@@ -43,6 +43,7 @@ struct graph *graph_new(const char *title, struct graph_shape input, struct err 
         return NULL;
     }
     snprintf(graph->title, sizeof graph->title, "%s", title);
+    graph->names = json_object();
     struct graph_node node = {.name = "input", .op = OP_INPUT, .out = input};
     if (graph_add(graph, &node, err) < 0) {
         graph_free(graph);
@@ -56,16 +57,21 @@ void graph_free(struct graph *graph) {
         return;
     free(graph->nodes);
     free(graph->params);
+    json_decref(graph->names);
     free(graph);
+}
+
+int graph_find(const struct graph *graph, const char *name) {
+    const json_t *index = json_object_get(graph->names, name);
+    return index == NULL ? -1 : (int)json_integer_value(index);
 }
 
 static int check_name(const struct graph *graph, const struct graph_node *node, struct err *err) {
     if (node->name[0] == '\0' || memchr(node->name, '\0', sizeof node->name) == NULL)
         return err_set(err, ERR_SHAPE, "Layer number %d has no name, or one of more than %d bytes", graph->nodes_n,
                        GRAPH_NAME_MAX - 1);
-    for (int i = 0; i < graph->nodes_n; i++)
-        if (strcmp(graph->nodes[i].name, node->name) == 0)
-            return err_set(err, ERR_SHAPE, "Two layers are named '%s'; names must differ", node->name);
+    if (graph_find(graph, node->name) >= 0)
+        return err_set(err, ERR_SHAPE, "Two layers are named '%s'; names must differ", node->name);
     return 0;
 }
 
@@ -94,9 +100,7 @@ static int check_place(const struct graph *graph, const struct graph_node *node,
 }
 
 static int check_limits(const struct graph *graph, const struct graph_node *node, struct err *err) {
-    int64_t bytes = node->activation_bytes;
-    for (int i = 0; i < graph->nodes_n; i++)
-        bytes += graph->nodes[i].activation_bytes;
+    int64_t bytes = graph->activation_bytes + node->activation_bytes;
     if (bytes > (int64_t)GRAPH_ACTIVATION_MIB_MAX << 20)
         return err_set(
             err, ERR_SHAPE,
@@ -132,25 +136,41 @@ int graph_add(struct graph *graph, const struct graph_node *node, struct err *er
         infer(graph, &copy, params, err) < 0)
         return -1;
     if (reserve((void **)&graph->nodes, sizeof *graph->nodes, graph->nodes_n, 1) < 0 ||
-        reserve((void **)&graph->params, sizeof *graph->params, graph->params_n, copy.params_n) < 0)
+        reserve((void **)&graph->params, sizeof *graph->params, graph->params_n, copy.params_n) < 0 ||
+        json_object_set_new(graph->names, copy.name, json_integer(graph->nodes_n)) < 0)
         return err_set(err, ERR_MEMORY, "No memory for layer '%s' of a graph", copy.name);
     for (int i = 0; i < copy.params_n; i++)
         graph->params[graph->params_n++] = params[i];
     graph->nodes[graph->nodes_n] = copy;
     graph->parameters += copy.parameters;
     graph->flops += copy.flops;
+    graph->activation_bytes += copy.activation_bytes;
     if (copy.op == OP_LOSS)
         graph->classes = copy.out.c;
     return graph->nodes_n++;
 }
 
-int64_t graph_memory(const struct graph *graph, int batch, enum spec_precision precision) {
-    int64_t values = 0, statistics = 0, activations = 0;
+/* Arrays as large as the weights that an optimizer keeps: TENSOR_MOMENTUM, TENSOR_SQUARE. */
+static int state_arrays(enum spec_optimizer optimizer) {
+    switch (optimizer) {
+    case OPTIMIZER_SGD:
+        return 1;
+    case OPTIMIZER_ADAM:
+    case OPTIMIZER_ADAMW:
+    case OPTIMIZER_RMSPROP:
+        return 2;
+    }
+    return 0;
+}
+
+int64_t graph_memory(const struct graph *graph, const struct spec *spec) {
+    int64_t statistics = 0, values = graph->parameters, size = sizeof(float);
     for (int i = 0; i < graph->params_n; i++)
-        *(graph->params[i].trainable ? &values : &statistics) += (int64_t)graph->params[i].count;
-    for (int i = 0; i < graph->nodes_n; i++)
-        activations += graph->nodes[i].activation_bytes;
-    bool half = precision == PRECISION_BF16;
-    int64_t per_value = 3 * (int64_t)sizeof(float) + (half ? 2 : 0); /* value, gradient, momentum; a bf16 copy to compute with */
-    return 2 * activations / (half ? 2 : 1) * batch + values * per_value + statistics * (int64_t)sizeof(float);
+        statistics += graph->params[i].trainable ? 0 : (int64_t)graph->params[i].count;
+    int average = spec->average_decay > 0.0 ? 1 : 0;
+    int64_t bytes = values * size * (2 + state_arrays(spec->optimizer.kind) + average) + statistics * size * (1 + average);
+    int64_t activations = 2 * graph->activation_bytes * spec->batch_size;
+    if (spec->precision == PRECISION_BF16)
+        return bytes + activations / 2 + 2 * values; /* a bf16 copy of the weights to compute with */
+    return bytes + activations;
 }

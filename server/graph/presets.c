@@ -36,7 +36,7 @@ static int scaled(const struct builder *b, int channels) {
 
 static void conv(struct builder *b, const char *prefix, const char *name, int channels, int kernel, int stride, int pad,
                  bool bias) {
-    struct graph_node node = {.op = OP_CONV, .channels_out = channels, .bias = bias, .init = b->model->init};
+    struct graph_node node = {.op = OP_CONV, .channels_out = channels, .bias = bias, .init = b->model->init, .init_sigma = 0.01};
     node.window.kernel_h = node.window.kernel_w = kernel;
     node.window.stride_h = node.window.stride_w = stride;
     node.window.pad_h = node.window.pad_w = pad;
@@ -58,7 +58,8 @@ static void act(struct builder *b, const char *prefix, const char *name) {
 }
 
 static void linear(struct builder *b, const char *name, int outputs) {
-    add(b, "", name, (struct graph_node){.op = OP_LINEAR, .channels_out = outputs, .bias = true, .init = b->model->init});
+    add(b, "", name,
+        (struct graph_node){.op = OP_LINEAR, .channels_out = outputs, .bias = true, .init = b->model->init, .init_sigma = 0.01});
 }
 
 static void avg_pool2(struct builder *b, const char *name) {

@@ -59,6 +59,12 @@ static int rule_input(const struct graph *graph, struct graph_node *node, struct
     return 0;
 }
 
+static int check_init(const struct graph *graph, const struct graph_node *node, struct err *err) {
+    if (node->init == INIT_NORMAL && !(node->init_sigma > 0.0 && node->init_sigma <= 100.0))
+        return refuse(graph, node, err, "the deviation of its initial weights must be above 0 and at most 100");
+    return 0;
+}
+
 static int rule_conv(const struct graph *graph, struct graph_node *node, struct err *err) {
     int channels = input(graph, node, 0)->out.c, groups = node->window.groups;
     if (!in_range(node->channels_out, 1, GRAPH_SIDE_MAX))
@@ -66,7 +72,7 @@ static int rule_conv(const struct graph *graph, struct graph_node *node, struct 
     if (groups < 1 || channels % groups != 0 || node->channels_out % groups != 0)
         return err_set(err, ERR_SHAPE, "Layer '%s' (conv): %d groups do not divide %d input and %d output channels evenly",
                        node->name, groups, channels, node->channels_out);
-    if (slide(graph, node, err) < 0)
+    if (check_init(graph, node, err) < 0 || slide(graph, node, err) < 0)
         return -1;
     node->out.c = node->channels_out;
     int64_t taps = (int64_t)channels / groups * node->window.kernel_h * node->window.kernel_w;
@@ -80,6 +86,8 @@ static int rule_linear(const struct graph *graph, struct graph_node *node, struc
         return refuse(graph, node, err, "a linear layer needs an input of Nx1x1; put a flatten or a global pool before it");
     if (!in_range(node->channels_out, 1, GRAPH_SIDE_MAX))
         return refuse(graph, node, err, "the number of outputs must be 1 to 65536");
+    if (check_init(graph, node, err) < 0)
+        return -1;
     node->out = (struct graph_shape){node->channels_out, 1, 1};
     node->flops = (int64_t)node->channels_out * (2 * (int64_t)in.c + (node->bias ? 1 : 0));
     return 0;
