@@ -77,6 +77,29 @@ function layersOf(epoch) {
   };
 }
 
+const SIDE = 8; // of the stand-in's images and maps
+const plane = (f) => Array.from({ length: SIDE }, (_, y) => Array.from({ length: SIDE }, (_, x) => f(y, x)));
+
+function imagesOf(n) {
+  return LABELS.slice(0, n).map((label, index) => ({ index, label, pixels: [plane((y, x) => (16 * (x + y) + 9 * label) % 256)] }));
+}
+
+const GRAPH = {
+  title: 'ResNet-20', parameters: 269434, flops: 1,
+  nodes: [['input', 'input', 1], ['conv1', 'conv', 16], ['act1', 'activation', 16], ['layer1.0.add', 'add', 16], ['fc', 'linear', 10], ['loss', 'softmax_cross_entropy', 10]].map(([name, op, channels]) => ({ name, op, inputs: [], shape: [channels, SIDE, SIDE], parameters: 0, flops: 0, activation_bytes: 0, attributes: {} })),
+};
+
+function mapsOf(query) {
+  const [name, image] = [query.get('layer'), Number(query.get('image'))];
+  const values = Array.from({ length: 16 }, (_, c) => plane((y, x) => Math.sin(c + image + x) * (y - 3)));
+  return { epoch: Number(query.get('epoch')), image: { index: image, label: LABELS[image] }, layers: [{ name, op: 'conv', shape: [16, SIDE, SIDE], min: -4, max: 4, channels: values.map((_, c) => c), values }] };
+}
+
+function filtersOf(epoch) {
+  const kernel = (o) => [[0, 1, 0], [1, -o / 4, 1], [0, 1, 0]];
+  return { epoch, layer: 'conv1', shape: [16, 1, 3, 3], min: -4, max: 1, values: Array.from({ length: 16 }, (_, o) => [kernel(o)]) };
+}
+
 export function epochOf(job, epoch) {
   const random = generator(epoch * 7919 + job.spec.seed);
   const confusion = confusionAt(epoch, random);
@@ -214,6 +237,10 @@ export class Fixture {
     }
     if (rest === 'cancel') this.change(job, { state: 'cancelled', ended: new Date().toISOString() });
     if (rest === 'retry') this.change(job, { state: 'queued', ended: null, reason: null });
+    if (rest === 'graph') return this.answer(response, 200, GRAPH);
+    if (rest === 'images') return this.answer(response, 200, { items: imagesOf(Number(url.searchParams.get('n'))) });
+    if (rest === 'maps') return this.answer(response, 200, mapsOf(url.searchParams));
+    if (rest === 'filters') return this.answer(response, 200, filtersOf(Number(url.searchParams.get('epoch'))));
     if (rest === 'log') return this.answer(response, 200, 'worker: opened fashion-mnist, 60,000 images\nworker: epoch 1 of 5\n', 'text/plain; charset=utf-8');
     if (rest === 'epochs') {
       const after = Number(url.searchParams.get('after'));

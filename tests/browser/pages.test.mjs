@@ -147,6 +147,30 @@ test('layers: drawn for the quantity in the address, tabled on demand, the vanis
   assert.equal(await page.locator('[data-group="activations"] tbody tr').last().locator('td').last().textContent(), '–');
 }));
 
+test('inside: nothing is asked before it is opened; images, maps of a layer and filters are drawn', () => withPage({ hash: liveJob }, async (page) => {
+  const asked = [];
+  page.on('request', (request) => asked.push(new URL(request.url()).pathname.split('/').pop()));
+  await live(page);
+  await page.waitForSelector('.chart[data-kind="layers"] canvas');
+  assert.ok(!asked.includes('maps') && !asked.includes('images'));
+  await page.getByRole('heading', { name: 'Inside the network' }).click();
+  await page.waitForSelector('.maps[data-layer="conv1"][data-maps="16"]');
+  await page.waitForSelector('.filters[data-maps="16"]');
+  assert.equal(await page.locator('.thumb').count(), 25);
+  assert.ok(await page.locator('.maps canvas').first().evaluate((canvas) => {
+    const { data } = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height);
+    return new Set(data).size > 8;
+  }));
+  await page.getByLabel('Layer', { exact: true }).selectOption('layer1.0.add');
+  await page.waitForSelector('.maps[data-layer="layer1.0.add"]');
+  await page.locator('.thumb[data-image="3"]').click();
+  await page.waitForSelector('.thumb[data-image="3"][aria-pressed="true"]');
+  assert.match(page.url(), /inside=open/);
+  assert.match(page.url(), /layer=layer1\.0\.add/);
+  assert.match(page.url(), /map=3/);
+  assert.deepEqual(await accessibility(page), []);
+}));
+
 test('why a job failed is said first, and its log is open', () => withPage({ hash: (f) => `#/jobs/${f.jobs[1].id}` }, async (page) => {
   await page.getByRole('heading', { name: 'Why it failed' }).waitFor();
   await page.getByText('became NaN in epoch 3').waitFor();

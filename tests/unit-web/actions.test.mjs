@@ -68,3 +68,25 @@ test('a cancelled job shows at once, a refused one throws', async () => {
   assert.equal(page.state.jobs.a.state, 'cancelled');
   await assert.rejects(page.actions.cancel('b'), (error) => error.problem.status === 409);
 });
+
+test('what a view needs is asked once, kept, and not asked again after a refusal', async () => {
+  const page = setUp({ graph: (id) => (id === 'bad' ? refusal(404) : { nodes: [] }) });
+  const { key, what } = page.actions.needGraph('a');
+  page.actions.needGraph('a');
+  await settled();
+  page.actions.needGraph('a');
+  assert.deepEqual([page.state.answers[key], page.state.loads[what].status, page.calls.length], [{ nodes: [] }, 'ready', 1]);
+  const bad = page.actions.needGraph('bad');
+  await settled();
+  page.actions.needGraph('bad');
+  assert.deepEqual([page.state.loads[bad.what].status, page.calls.length], ['failed', 2]);
+});
+
+test('only the newest answers are kept', async () => {
+  const page = setUp({ filters: (_, epoch) => epoch });
+  for (let epoch = 1; epoch <= 20; epoch += 1) page.actions.needFilters('a', epoch);
+  await settled();
+  assert.equal(Object.keys(page.state.answers).length, 16);
+  assert.equal(page.state.answers['filters/a/20'], 20);
+  assert.equal(page.state.answers['filters/a/1'], undefined);
+});

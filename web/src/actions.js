@@ -56,6 +56,15 @@ export function createActions(page, api, stream) {
     for (let i = 0; i < PARALLEL; i += 1) nextLast();
   }
 
+  // Asks once and keeps the answer under key, for views that say what they need whenever they draw.
+  function need(key, request) {
+    const what = `ask/${key}`;
+    const { answers, loads } = page.get();
+    const asked = ['loading', 'failed'].includes(loads[what]?.status);
+    if (!(key in answers) && !asked) load(what, async () => page.dispatch({ type: 'answer', key, value: await request() }));
+    return { key, what };
+  }
+
   async function readJobs(filter, before) {
     const answer = await api.jobs(filter, before);
     if (filter !== page.get().list.filter) return answer; // the reader has moved on
@@ -150,6 +159,10 @@ export function createActions(page, api, stream) {
       if (page.get().loads[what]?.status === 'failed') return;
       load(what, async () => page.dispatch({ type: 'epochs', id, items: [await api.epoch(id, epoch)] }));
     },
+    needGraph: (id) => need(`graph/${id}`, () => api.graph(id)),
+    needImages: (id) => need(`images/${id}`, () => api.images(id)),
+    needMaps: (id, wanted) => need(`maps/${id}/${Object.values(wanted).join('/')}`, () => api.maps(id, wanted)),
+    needFilters: (id, epoch) => need(`filters/${id}/${epoch}`, () => api.filters(id, epoch)),
     loadLog: (id) => load(`log/${id}`, async () => page.dispatch({ type: 'log', id, text: await api.log(id) })),
     async cancel(id) {
       page.dispatch({ type: 'job', job: await api.cancel(id) });

@@ -59,6 +59,10 @@ export const api = {
       after = page.next;
     }
   },
+  graph: (id) => get(`${job(id)}/graph`),
+  images: (id) => get(`${job(id)}/images?first=0&n=25`),
+  maps: (id, { epoch, image, layer, channels }) => get(`${job(id)}/maps?${new URLSearchParams({ layer, image, epoch, channels: `0-${channels - 1}` })}`),
+  filters: (id, epoch) => get(`${job(id)}/filters?epoch=${epoch}`),
   log: (id) => get(`${job(id)}/log?limit=16384`, { text: true }),
   cancel: (id) => send(`${job(id)}/cancel`, { method: 'POST' }),
   retry: (id) => send(`${job(id)}/retry`, { method: 'POST' }),

@@ -1,6 +1,7 @@
 // Every setting of the page in one table, mirrored to the URL's hash, so that a view is a link. No DOM.
 
-// A setting is either one of `values` or an integer within `bounds`; its first value (or `initial`) is left out of the hash.
+// A setting is one of `values`, an integer within `bounds`, or a text that fits `pattern`; its first value (or `initial`) is left out
+// of the hash.
 // scope "page" survives moving to another view, the others end with the view.
 export const SETTINGS = {
   lang: { scope: 'page', values: ['auto', 'en', 'de'] },
@@ -8,6 +9,9 @@ export const SETTINGS = {
   state: { scope: 'jobs', values: ['all', 'active', 'succeeded', 'failed', 'cancelled'] },
   epoch: { scope: 'job', bounds: [1, 1000000], initial: null }, // null: the latest
   image: { scope: 'job', bounds: [1, 25], initial: 1 }, // the first of the images shown
+  inside: { scope: 'job', values: ['closed', 'open'] }, // the part about feature maps
+  layer: { scope: 'job', pattern: /^[A-Za-z0-9._-]{1,63}$/, initial: null }, // whose maps are shown; null: the first
+  map: { scope: 'job', bounds: [1, 1000000], initial: 1 }, // the test image they are of
   loss: { scope: 'job', values: ['linear', 'log'] },
   layers: { scope: 'job', values: ['gradient_norm', 'update_ratio', 'weight_norm', 'deviation', 'mean', 'dead'] }, // what is drawn per layer
 };
@@ -21,6 +25,7 @@ function initial(setting) {
 function parseValue(setting, text) {
   if (text === null) return initial(setting);
   if (setting.values) return setting.values.includes(text) ? text : initial(setting);
+  if (setting.pattern) return setting.pattern.test(text) ? text : initial(setting);
   const number = /^[0-9]{1,7}$/.test(text) ? Number(text) : NaN;
   return number >= setting.bounds[0] && number <= setting.bounds[1] ? number : initial(setting);
 }

@@ -6,6 +6,7 @@ export const ACTIVE = ['queued', 'starting', 'running'];
 // Confusion matrices and softmax rows are kept for as many epochs as fit this many numbers; older ones are fetched when shown.
 const DETAIL_NUMBERS_MAX = 400000;
 const LIVE_POINTS_MAX = 400;
+const ANSWERS_MAX = 16;
 
 export function initialState() {
   return {
@@ -19,6 +20,7 @@ export function initialState() {
     version: null,
     loads: {}, // what -> {status: 'loading' | 'ready' | 'failed', error}
     logs: {}, // id -> text
+    answers: {}, // what the page asked about a job besides, by key: graph, images, maps, filters; only the newest are kept
   };
 }
 
@@ -171,6 +173,7 @@ const REDUCERS = {
   cursor: (state, { cursor }) => ({ ...state, cursor }),
   connection: (state, { status, since }) => ({ ...state, connection: { status, since } }),
   load: (state, { what, status, error = null }) => ({ ...state, loads: put(state.loads, what, { status, error }) }),
+  answer: (state, { key, value }) => ({ ...state, answers: keepAnswer(state.answers, key, value) }),
   log: (state, { id, text }) => ({ ...state, logs: put(state.logs, id, text) }),
   datasets: (state, { items }) => ({ ...state, datasets: byName(items) }),
   presets: (state, { items }) => ({ ...state, presets: byName(items) }),
@@ -183,6 +186,13 @@ function byName(items) {
 
 export function reduce(state, action) {
   return REDUCERS[action.type](state, action);
+}
+
+// --- answers ---
+
+function keepAnswer(answers, key, value) {
+  const others = Object.entries(answers).filter(([other]) => other !== key);
+  return Object.fromEntries([...others.slice(1 - ANSWERS_MAX), [key, value]]);
 }
 
 // --- what the views ask ---
