@@ -28,10 +28,48 @@ const char *compat_kernel(const_dnnl_primitive_desc_t pd) {
     return name;
 }
 
-static dnnl_status_t user_scratchpad(dnnl_primitive_attr_t *ret_attr) {
+#if DNNL_VERSION_MAJOR >= 3
+
+static dnnl_status_t append_sum(dnnl_post_ops_t ops) {
+    return dnnl_post_ops_append_sum(ops, 1.0f, 0, dnnl_data_type_undef);
+}
+
+static dnnl_status_t append_relu(dnnl_post_ops_t ops) {
+    return dnnl_post_ops_append_eltwise(ops, dnnl_eltwise_relu, 0.0f, 0.0f);
+}
+
+#else
+
+static dnnl_status_t append_sum(dnnl_post_ops_t ops) {
+    return dnnl_post_ops_append_sum(ops, 1.0f);
+}
+
+static dnnl_status_t append_relu(dnnl_post_ops_t ops) {
+    return dnnl_post_ops_append_eltwise(ops, 1.0f, dnnl_eltwise_relu, 0.0f, 0.0f);
+}
+
+#endif
+
+static dnnl_status_t set_post_ops(const struct compat_conv *conv, dnnl_primitive_attr_t attr) {
+    dnnl_post_ops_t ops = NULL;
+    dnnl_status_t status = dnnl_post_ops_create(&ops);
+    if (status == dnnl_success && conv->sum)
+        status = append_sum(ops);
+    if (status == dnnl_success && conv->relu)
+        status = append_relu(ops);
+    if (status == dnnl_success)
+        status = dnnl_primitive_attr_set_post_ops(attr, ops);
+    if (ops)
+        dnnl_post_ops_destroy(ops);
+    return status;
+}
+
+static dnnl_status_t conv_attr(const struct compat_conv *conv, enum compat_pass pass, dnnl_primitive_attr_t *ret_attr) {
     dnnl_status_t status = dnnl_primitive_attr_create(ret_attr);
     if (status == dnnl_success)
         status = dnnl_primitive_attr_set_scratchpad_mode(*ret_attr, dnnl_scratchpad_mode_user);
+    if (status == dnnl_success && pass == PASS_FORWARD && (conv->sum || conv->relu))
+        status = set_post_ops(conv, *ret_attr);
     return status;
 }
 
@@ -71,7 +109,7 @@ bool compat_desc_equal(const struct compat_desc *a, const struct compat_desc *b)
 dnnl_status_t compat_conv_pd(dnnl_engine_t engine, const struct compat_conv *conv, enum compat_pass pass,
                              const_dnnl_primitive_desc_t hint, dnnl_primitive_desc_t *ret_pd) {
     dnnl_primitive_attr_t attr = NULL;
-    dnnl_status_t status = user_scratchpad(&attr);
+    dnnl_status_t status = conv_attr(conv, pass, &attr);
     const_dnnl_memory_desc_t bias = conv->bias.set ? conv->bias.md : NULL;
     dnnl_prop_kind_t kind = conv->inference ? dnnl_forward_inference : dnnl_forward_training;
     if (status == dnnl_success && pass == PASS_FORWARD)
@@ -158,7 +196,7 @@ dnnl_status_t compat_conv_pd(dnnl_engine_t engine, const struct compat_conv *con
                              const_dnnl_primitive_desc_t hint, dnnl_primitive_desc_t *ret_pd) {
     dnnl_primitive_attr_t attr = NULL;
     dnnl_convolution_desc_t desc;
-    dnnl_status_t status = user_scratchpad(&attr);
+    dnnl_status_t status = conv_attr(conv, pass, &attr);
     if (status == dnnl_success)
         status = conv_desc(conv, pass, &desc);
     if (status == dnnl_success)

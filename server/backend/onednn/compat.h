@@ -29,6 +29,7 @@ struct compat_conv {
     struct compat_desc src, weights, bias, dst; /* bias may be none */
     dnnl_dims_t stride, dilation, pad;          /* dilation counts from 0 as in oneDNN */
     bool inference;
+    bool sum, relu; /* of PASS_FORWARD: add to what dst holds, then ReLU */
 };
 
 /* Makes a primitive descriptor with a scratchpad that the caller brings. hint is the forward one, needed by the other passes.

@@ -20,7 +20,11 @@ static int weights_desc(const struct conv *conv, dnnl_data_type_t type, dnnl_for
 dnnl_status_t conv_pd(const struct backend_plan *plan, const struct conv *conv, enum compat_pass pass, int n,
                       const struct compat_desc *weights, const_dnnl_primitive_desc_t hint, dnnl_primitive_desc_t *ret_pd,
                       struct err *err) {
-    struct compat_conv call = {.algorithm = conv->algorithms[pass], .weights = *weights, .inference = conv->inference};
+    struct compat_conv call = {.algorithm = conv->algorithms[pass], .weights = *weights};
+    /* for inference Winograd's kernels want weights in a layout that only a dense master could be brought into */
+    call.inference = conv->inference && call.algorithm != dnnl_convolution_winograd;
+    call.sum = conv->sum;
+    call.relu = conv->relu;
     dnnl_status_t status = dnnl_out_of_memory;
     dnnl_dims_t channels = {conv->out.c};
     memcpy(call.stride, conv->stride, sizeof call.stride);
@@ -184,7 +188,8 @@ static int make_weights(struct backend_plan *plan, struct conv *conv, int node, 
         if (!pds[pass])
             continue;
         struct conv_weights *weights = &conv->weights[pass];
-        float *master = pass == PASS_WEIGHTS ? params_gradient(plan, node, ROLE_WEIGHT) : params_value(plan, node, ROLE_WEIGHT);
+        float *values = conv->scaled ? conv->scaled : params_value(plan, node, ROLE_WEIGHT);
+        float *master = pass == PASS_WEIGHTS ? params_gradient(plan, node, ROLE_WEIGHT) : values;
         dnnl_query_t what = pass == PASS_WEIGHTS ? dnnl_query_diff_weights_md : dnnl_query_weights_md;
         if (compat_query(pds[pass], what, &weights->desc, err) != 0)
             return -1;
@@ -234,7 +239,9 @@ static void describe(const struct backend_plan *plan, const struct unit *unit, s
     conv->batch = plan->options.batch;
     conv->type = plan->options.precision == PRECISION_BF16 ? dnnl_bf16 : dnnl_f32;
     conv->groups = groups;
-    conv->bias = node->bias;
+    conv->bias = node->bias || unit->folded >= 0;
+    conv->sum = unit->residual;
+    conv->relu = unit->relu;
     conv->blocked_weights = params_blocked(plan, unit->node);
     conv->inference = plan->options.use != USE_TRAIN;
     conv->wanted[PASS_FORWARD] = true;
@@ -254,6 +261,15 @@ static void describe(const struct backend_plan *plan, const struct unit *unit, s
     conv->pad[1] = node->window.pad_w;
     conv->winograd = winograd_pays(plan, unit, conv);
     choose_own(plan, unit, conv);
+}
+
+/* Room for the weights and bias that a folded norm changes. */
+static int make_folded(struct backend_plan *plan, const struct unit *unit, struct conv *conv, struct err *err) {
+    if (unit->folded < 0)
+        return 0;
+    conv->scaled = arena_block(&plan->arena, compat_desc_size(&conv->master), err);
+    conv->offset = arena_block(&plan->arena, (size_t)conv->out.c * sizeof(float), err);
+    return conv->scaled && conv->offset ? 0 : -1;
 }
 
 static dnnl_format_tag_t master_tag(const struct backend_plan *plan, const struct conv *conv) {
@@ -280,6 +296,8 @@ int conv_new(struct backend_plan *plan, struct unit *unit, struct err *err) {
     unit->conv = conv;
     describe(plan, unit, conv);
     int rc = weights_desc(conv, dnnl_f32, master_tag(plan, conv), &conv->master, err);
+    if (rc == 0)
+        rc = make_folded(plan, unit, conv, err);
     if (rc == 0)
         rc = choose_mode(plan, conv, unit->inputs[0] == 0, pds, err);
     if (rc == 0)

@@ -41,8 +41,10 @@ struct conv {
     dnnl_alg_kind_t algorithms[PASSES];
     bool wanted[PASSES]; /* passes that this plan runs */
     bool bias, inference, winograd;
-    bool blocked_weights; /* the master copy is in blocks */
-    bool own_weights;     /* the weight gradient is not oneDNN's */
+    bool sum, relu;         /* in evaluation: what follows, fused */
+    float *scaled, *offset; /* in evaluation: weights and bias with the norm behind taken in, or NULL */
+    bool blocked_weights;   /* the master copy is in blocks */
+    bool own_weights;       /* the weight gradient is not oneDNN's */
     struct wgrad wgrad;
     int groups;
     dnnl_dims_t weight_dims, stride, dilation, pad;

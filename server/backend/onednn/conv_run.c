@@ -1,5 +1,6 @@
 /* Makes a convolution's primitives for a batch size and runs them. The full batch and the smaller last ones of the training and
  * the test set each have their set of primitives over the same weights; the set unused for longest makes room for another. */
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -49,8 +50,8 @@ static void find_data(const struct backend_plan *plan, const struct unit *unit, 
     ret[ARG_SRC] = dense ? plan->plain[0] : conv->mode == MODE_IMAGES ? images : in;
     ret[ARG_DST] = dense ? plan->plain[1] : out;
     ret[ARG_WEIGHTS] = conv->weights[pass].data;
-    ret[ARG_BIAS] =
-        pass == PASS_WEIGHTS ? params_gradient(plan, unit->node, ROLE_BIAS) : params_value(plan, unit->node, ROLE_BIAS);
+    float *bias = conv->offset ? conv->offset : params_value(plan, unit->node, ROLE_BIAS);
+    ret[ARG_BIAS] = pass == PASS_WEIGHTS ? params_gradient(plan, unit->node, ROLE_BIAS) : bias;
     ret[ARG_SCRATCH] = plan->scratch;
 }
 
@@ -182,8 +183,30 @@ static void pack(const struct backend_plan *plan, const struct conv *conv, const
         plan->backend->kernels->pack(element(weights->data, at, half), master + at, weights->pack);
 }
 
+/* Takes the norm behind into weights and bias: scale (w * x + bias - mean) + beta, where scale = gamma / sd. */
+static void fold(const struct backend_plan *plan, const struct unit *unit) {
+    const struct conv *conv = unit->conv;
+    const float *gamma = params_value(plan, unit->folded, ROLE_GAMMA), *beta = params_value(plan, unit->folded, ROLE_BETA);
+    const float *mean = params_value(plan, unit->folded, ROLE_RUNNING_MEAN);
+    const float *var = params_value(plan, unit->folded, ROLE_RUNNING_VAR);
+    const float *bias = params_value(plan, unit->node, ROLE_BIAS), *weights = params_value(plan, unit->node, ROLE_WEIGHT);
+    size_t lanes = conv->blocked_weights ? (size_t)plan->lanes : 1, channels = (size_t)conv->out.c;
+    size_t blocks = round_up(channels, lanes) / lanes;
+    size_t size = compat_desc_size(&conv->master) / sizeof(float) / blocks / lanes;
+#pragma omp parallel for schedule(static)
+    for (size_t c = 0; c < channels; c++) {
+        double scale = (double)gamma[c] / sqrt((double)var[c] + plan->nodes[unit->folded].epsilon);
+        conv->offset[c] = (float)((double)beta[c] + scale * ((bias ? (double)bias[c] : 0.0) - (double)mean[c]));
+        size_t first = c / lanes * lanes * size + c % lanes; /* its weights are size values, lanes apart */
+        for (size_t k = 0; k < size; k++)
+            conv->scaled[first + k * lanes] = (float)(scale * (double)weights[first + k * lanes]);
+    }
+}
+
 int conv_pack(struct backend_plan *plan, struct unit *unit, struct err *err) {
-    const float *master = params_value(plan, unit->node, ROLE_WEIGHT);
+    const float *master = unit->conv->scaled ? unit->conv->scaled : params_value(plan, unit->node, ROLE_WEIGHT);
+    if (unit->conv->scaled)
+        fold(plan, unit);
     for (int pass = PASS_FORWARD; pass <= PASS_DATA; pass++) {
         const struct conv_weights *weights = &unit->conv->weights[pass];
         if (weights->pack != PACK_NONE)
@@ -208,6 +231,8 @@ int conv_forward(struct backend_plan *plan, struct unit *unit, int n, struct err
     bool dense = conv->mode == MODE_DENSE, bf16 = conv->type == dnnl_bf16;
     if (dense)
         layout_unblock(plan, plan->plain[0], bf16, plan_value(plan, unit->inputs[0]), &conv->in, n);
+    if (dense && conv->sum)
+        layout_unblock(plan, plan->plain[1], bf16, plan_value(plan, unit->out), &conv->out, n);
     if (execute(plan, conv, PASS_FORWARD, err) != 0)
         return -1;
     if (dense)

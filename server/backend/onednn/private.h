@@ -64,10 +64,11 @@ struct value {
     int grads[2], grads_n; /* while compiling: buffers whose sum is its gradient */
 };
 
-/* What runs as one: a node, or norm [+ add] [+ ReLU], or add + ReLU. */
+/* What runs as one: a node, or norm [+ add] [+ ReLU], or add + ReLU; in evaluation also conv [+ norm] [+ add] [+ ReLU]. */
 struct unit {
     enum graph_op op;
     int node, out;                          /* first and last node */
+    int folded;                             /* the norm that a convolution has taken into its weights, or -1 */
     int inputs[GRAPH_INPUTS_MAX], inputs_n; /* nodes; a fused add's other operand is input 1 */
     bool relu, residual;
     struct conv *conv;

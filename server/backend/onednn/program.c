@@ -160,7 +160,9 @@ static int forward_buffers(struct backend_plan *plan, struct err *err) {
         struct value *out = &plan->values[unit->out];
         if (unit->op == OP_LOSS || (unit->op == OP_INPUT && !plan->input_blocked))
             continue;
-        if ((out->buffer = arena_buffer(&plan->arena, value_bytes(out, (size_t)plan->options.batch), u, err)) == NO_BUFFER)
+        if (unit->op == OP_CONV && unit->residual)
+            out->buffer = plan->values[unit->inputs[1]].buffer; /* it adds in place */
+        else if ((out->buffer = arena_buffer(&plan->arena, value_bytes(out, (size_t)plan->options.batch), u, err)) == NO_BUFFER)
             return -1;
         if (plan->options.use != USE_EVALUATE)
             arena_touch(&plan->arena, out->buffer, TIME_FOREVER);

@@ -1,5 +1,5 @@
-/* Decides which nodes run as one: norm [+ add of two] [+ ReLU], and add + ReLU. A node is fused away only when nothing else
- * reads it. */
+/* Decides which nodes run as one: norm [+ add of two] [+ ReLU], add + ReLU, and in evaluation, where a norm is only a scale and
+ * an offset, conv [+ norm] [+ add of two] [+ ReLU]. A node is fused away only when nothing else reads it. */
 #include <stdlib.h>
 
 #include "server/backend/onednn/private.h"
@@ -29,14 +29,25 @@ static void fuse_relu(struct backend_plan *plan, struct unit *unit) {
     }
 }
 
-/* A norm takes the add behind it when the other operand exists before the norm runs: then its index is lower. */
+/* Whether reader is the only one of the nodes from first on that reads node. */
+static bool is_last_reader(const struct backend_plan *plan, int node, int reader, int first) {
+    for (int i = first; i < plan->nodes_n; i++)
+        for (int k = 0; k < plan->nodes[i].inputs_n; k++)
+            if (plan->nodes[i].inputs[k] == node && i != reader)
+                return false;
+    return true;
+}
+
+/* A unit takes the add behind it when the other operand exists before the unit runs: then its index is lower. A convolution adds
+ * in place of that operand, so nothing may read it later. */
 static void fuse_add(struct backend_plan *plan, struct unit *unit) {
-    int next = only_reader(plan, unit->node);
+    int next = only_reader(plan, unit->out);
     if (next < 0 || plan->nodes[next].op != OP_ADD || plan->nodes[next].inputs_n != 2)
         return;
     const int *inputs = plan->nodes[next].inputs;
-    int other = inputs[0] == unit->node ? inputs[1] : inputs[0];
-    if (other > unit->node)
+    int other = inputs[0] == unit->out ? inputs[1] : inputs[0];
+    if (other > unit->node ||
+        (unit->op == OP_CONV && (plan->nodes[other].op == OP_INPUT || !is_last_reader(plan, other, next, unit->node))))
         return;
     unit->residual = true;
     unit->inputs[1] = other;
@@ -44,17 +55,26 @@ static void fuse_add(struct backend_plan *plan, struct unit *unit) {
     unit->out = next;
 }
 
+static void fold_norm(struct backend_plan *plan, struct unit *unit) {
+    int next = only_reader(plan, unit->out);
+    if (next >= 0 && plan->nodes[next].op == OP_NORM)
+        unit->folded = unit->out = next;
+}
+
 static void unit_start(struct backend_plan *plan, struct unit *unit, int node) {
     const struct graph_node *from = &plan->nodes[node];
-    *unit = (struct unit){.op = from->op, .node = node, .out = node, .inputs_n = from->inputs_n};
+    bool evaluates = plan->options.use == USE_EVALUATE && from->op == OP_CONV;
+    *unit = (struct unit){.op = from->op, .node = node, .out = node, .folded = -1, .inputs_n = from->inputs_n};
     for (int k = 0; k < from->inputs_n; k++)
         unit->inputs[k] = from->inputs[k];
     for (int k = 0; k < GRAPH_INPUTS_MAX; k++)
         unit->input_grads[k] = NO_BUFFER;
     unit->grads[0] = unit->grads[1] = unit->masked = NO_BUFFER;
-    if (unit->op == OP_NORM)
+    if (evaluates)
+        fold_norm(plan, unit);
+    if (unit->op == OP_NORM || evaluates)
         fuse_add(plan, unit);
-    if (unit->op == OP_NORM || unit->op == OP_ADD)
+    if (unit->op == OP_NORM || unit->op == OP_ADD || evaluates)
         fuse_relu(plan, unit);
 }
 
