@@ -27,8 +27,18 @@ struct norm_row {
     double *sum_g, *sum_gx; /* sums over the row of g and of g * (x - mean) are added here */
 };
 
-struct sgd_rates {
-    float lr, momentum, weight_decay;
+enum update_square { UPDATE_GRADIENT, UPDATE_WEIGHT, UPDATE_STEP, UPDATE_SQUARES };
+
+/* A stretch of the parameters, and how it is updated: g = clip * gradient + decay * weight, then by the optimizer's formula. */
+struct update {
+    float *weight, *momentum, *square;
+    const float *gradient;
+    float clip, decay;
+    float shrink;                       /* adam: factor of the old weight, 1 - lr * weight decay in AdamW */
+    float lr;                           /* adam: with the correction of the momentum's bias */
+    float momentum_keep, momentum_take; /* m = keep * m + take * what is new */
+    float square_keep, square_take;     /* s = keep * s + take * g^2 */
+    float root_scale, epsilon;          /* adam: the divisor is root_scale * sqrt(s) + epsilon */
     bool nesterov;
 };
 
@@ -63,7 +73,13 @@ struct kernels {
 
     void (*pack)(void *dst, const float *src, enum pack_kind kind);
 
-    void (*sgd)(float *w, float *v, const float *g, size_t n, const struct sgd_rates *rates);
+    /* Update n parameters; ret_squares gets the sums of the squares of the gradient as it was given, the weight before, and the
+     * difference that was made. */
+    void (*sgd)(const struct update *update, size_t n, double ret_squares[UPDATE_SQUARES]);
+    void (*adam)(const struct update *update, size_t n, double ret_squares[UPDATE_SQUARES]);
+    void (*rmsprop)(const struct update *update, size_t n, double ret_squares[UPDATE_SQUARES]);
+    double (*squares)(const float *values, size_t n);                                  /* their sum */
+    void (*average)(float *to, const float *values, size_t n, float keep, float take); /* to = keep * to + take * values */
 };
 
 extern const struct kernels kernels_base, kernels_avx2, kernels_avx512;

@@ -1,6 +1,10 @@
 /* The hot loops for x86 with AVX2 and fused multiply-add; elsewhere the default ones again. */
 #if defined(__x86_64__)
+#include <immintrin.h>
 #pragma GCC target("avx2,fma")
+#define ROOT(to, value) (*(to) = (vf)_mm256_sqrt_ps((__m256) * (value)))
+#else
+#define ROOT each_root
 #endif
 #pragma GCC diagnostic ignored "-Wpsabi"
 #define LANES 8

@@ -4,7 +4,9 @@
 #pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,fma,prefer-vector-width=512")
 #define LOAD_BF16(to, from) (*(to) = (vf)_mm512_slli_epi32(_mm512_cvtepu16_epi32((__m256i) * (from)), 16))
 #define STORE_BF16(to, value) (*(to) = (vh)_mm512_cvtneps_pbh((__m512) * (value)))
+#define ROOT(to, value) (*(to) = (vf)_mm512_sqrt_ps((__m512) * (value)))
 #else
+#define ROOT each_root
 #define LOAD_BF16 widen_bf16
 #define STORE_BF16 round_bf16
 #endif

@@ -4,4 +4,5 @@
 #define KERNELS kernels_base
 #define LOAD_BF16 widen_bf16
 #define STORE_BF16 round_bf16
+#define ROOT each_root
 #include "server/backend/onednn/kernels_body.h"

@@ -1,5 +1,6 @@
-/* The hot loops themselves. The including file sets the instruction set, LANES, KERNELS (the table's name), LOAD_BF16 and
- * STORE_BF16. */
+/* The hot loops themselves. The including file sets the instruction set, LANES, KERNELS (the table's name), LOAD_BF16,
+ * STORE_BF16 and ROOT (square roots). */
+#include <math.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -23,6 +24,11 @@ INLINE void round_bf16(vh *to, const vf *value) {
     vu is_nan = (vu)(*value != *value);
     vu rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
     *to = __builtin_convertvector((rounded & ~is_nan) | (0x7fc0 & is_nan), vh);
+}
+
+INLINE void each_root(vf *to, const vf *value) {
+    for (size_t k = 0; k < LANES; k++)
+        (*to)[k] = sqrtf((*value)[k]);
 }
 
 /* Coefficients come from arrays aligned like tensors; vectors travel by pointer because their calling convention depends on the
@@ -287,19 +293,7 @@ static void pack(void *dst, const float *src, enum pack_kind kind) {
         pack_pairs(dst, (const vf *)(kind == PACK_PAIRS ? src : turned));
 }
 
-static void sgd(float *w, float *v, const float *g, size_t n, const struct sgd_rates *rates) {
-    vf *weight = (vf *)w, *velocity = (vf *)v;
-    const vf *gradient = (const vf *)g;
-    for (size_t i = 0; i < n / LANES; i++) {
-        vf step = gradient[i] + rates->weight_decay * weight[i];
-        velocity[i] = rates->momentum * velocity[i] + step;
-        if (!rates->nesterov)
-            step = velocity[i];
-        else
-            step += rates->momentum * velocity[i];
-        weight[i] -= rates->lr * step;
-    }
-}
+#include "server/backend/onednn/kernels_update.h"
 
 #define KERNELS_NAME_OF(symbol) #symbol
 #define KERNELS_NAME(symbol) KERNELS_NAME_OF(symbol)
@@ -315,4 +309,8 @@ const struct kernels KERNELS = {.name = KERNELS_NAME(KERNELS),
                                 .add = add,
                                 .mask_sum = mask_sum,
                                 .pack = pack,
-                                .sgd = sgd};
+                                .sgd = sgd,
+                                .adam = adam,
+                                .rmsprop = rmsprop,
+                                .squares = squares,
+                                .average = average};

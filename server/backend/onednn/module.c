@@ -101,5 +101,5 @@ __attribute__((visibility("default"))) const struct residuum_backend residuum_ba
                                                                                          .get_tensor = params_get,
                                                                                          .set_tensor = params_set,
                                                                                          .get_activation = inspect_activation,
-                                                                                         .statistics = params_statistics,
+                                                                                         .statistics = optimizer_statistics,
                                                                                          .memory = plan_memory};

@@ -1,9 +1,5 @@
-/* Parameters of a plan in three flat arrays (values, momentum, gradients), and the optimizer over them. Weights of convolutions
- * lie in the blocked order in which oneDNN computes their gradients, so that no step needs a reorder of the master copy. */
-#include <math.h>
-#include <omp.h>
-#include <stdlib.h>
-#include <string.h>
+/* Parameters of a plan in flat arrays: values, gradients, and what the optimizer remembers. Weights of convolutions lie in the
+ * blocked order in which oneDNN computes their gradients, so that no step needs a reorder of the master copy. */
 
 #include "server/backend/onednn/private.h"
 
@@ -35,16 +31,29 @@ static size_t place(struct backend_plan *plan, bool trainable, size_t at) {
     return at;
 }
 
+static int allocate_array(struct backend_plan *plan, float **ret, size_t n, struct err *err) {
+    *ret = arena_block(&plan->arena, n * sizeof **ret, err);
+    return *ret ? 0 : -1;
+}
+
 static int allocate(struct backend_plan *plan, struct err *err) {
     struct plan_params *params = &plan->params;
-    params->values = arena_block(&plan->arena, params->total * sizeof(float), err);
-    if (!params->values)
+    const struct backend_plan_options *options = &plan->options;
+    bool trains = options->use == USE_TRAIN;
+    if (allocate_array(plan, &params->values, params->total, err) != 0 ||
+        (trains && allocate_array(plan, &params->momentum, params->trainable, err) != 0) ||
+        (trains && allocate_array(plan, &params->gradients, params->trainable, err) != 0) ||
+        (trains && optimizer_has_square(options->optimizer) &&
+         allocate_array(plan, &params->square, params->trainable, err) != 0) ||
+        (trains && options->average && allocate_array(plan, &params->average, params->total, err) != 0) ||
+        (trains && optimizer_new(plan, err) != 0))
         return -1;
-    if (plan->options.use != USE_TRAIN)
-        return 0;
-    params->momentum = arena_block(&plan->arena, params->trainable * sizeof(float), err);
-    params->gradients = arena_block(&plan->arena, params->trainable * sizeof(float), err);
-    return params->momentum && params->gradients ? 0 : -1;
+    return 0;
+}
+
+static void fill_ones(float *values, size_t n) {
+    for (size_t k = 0; values && k < n; k++)
+        values[k] = 1.0f;
 }
 
 int params_build(struct backend_plan *plan, const struct graph *graph, struct err *err) {
@@ -61,8 +70,10 @@ int params_build(struct backend_plan *plan, const struct graph *graph, struct er
     if (allocate(plan, err) != 0)
         return -1;
     for (int i = 0; i < params->n; i++)
-        for (size_t k = 0; params->items[i].info.role == ROLE_RUNNING_VAR && k < params->items[i].padded; k++)
-            params->values[params->items[i].offset + k] = 1.0f;
+        if (params->items[i].info.role == ROLE_RUNNING_VAR) {
+            fill_ones(element(params->values, params->items[i].offset, false), params->items[i].padded);
+            fill_ones(element(params->average, params->items[i].offset, false), params->items[i].padded);
+        }
     return 0;
 }
 
@@ -89,42 +100,6 @@ bool params_blocked(const struct backend_plan *plan, int node) {
     return find(plan, node, ROLE_WEIGHT)->blocked;
 }
 
-static void update_range(struct backend_plan *plan, size_t first, size_t end, const struct sgd_rates *rates) {
-    struct plan_params *params = &plan->params;
-    size_t lines = (end - first) / (ALIGNMENT / sizeof(float));
-#pragma omp parallel
-    {
-        size_t from, to;
-        share(lines, omp_get_thread_num(), omp_get_num_threads(), &from, &to);
-        from = first + from * (ALIGNMENT / sizeof(float));
-        to = first + to * (ALIGNMENT / sizeof(float));
-        plan->backend->kernels->sgd(params->values + from, params->momentum + from, params->gradients + from, to - from, rates);
-    }
-}
-
-/* Neighbours that decay alike are updated in one go: usually everything. */
-void params_update(struct backend_plan *plan, const struct backend_optimizer *sgd) {
-    struct plan_params *params = &plan->params;
-    size_t first = 0, end = 0;
-    bool decay = false;
-    for (int i = 0; i < params->n; i++) {
-        const struct param *param = &params->items[i];
-        if (!param->info.trainable)
-            continue;
-        struct sgd_rates rates = {sgd->lr, sgd->momentum, decay ? sgd->weight_decay : 0.0f, sgd->nesterov};
-        if (end > first && param->info.decay != decay) {
-            update_range(plan, first, end, &rates);
-            first = end;
-        }
-        decay = param->info.decay;
-        end = param->offset + round_up(param->padded, ALIGNMENT / sizeof(float));
-    }
-    struct sgd_rates rates = {sgd->lr, sgd->momentum, decay ? sgd->weight_decay : 0.0f, sgd->nesterov};
-    if (end > first)
-        update_range(plan, first, end, &rates);
-    params->changed = true;
-}
-
 /* Where element k of the door's order lies. */
 static size_t position(const struct backend_plan *plan, const struct param *param, size_t k) {
     if (!param->blocked)
@@ -139,6 +114,11 @@ static size_t position(const struct backend_plan *plan, const struct param *para
 
 /* The array of a kind at a parameter, or NULL with *err set. */
 static float *locate(struct backend_plan *plan, enum backend_tensor kind, int index, struct err *err) {
+    static const char *const names[] = {[TENSOR_VALUE] = "value",
+                                        [TENSOR_MOMENTUM] = "momentum",
+                                        [TENSOR_SQUARE] = "mean square",
+                                        [TENSOR_AVERAGE] = "average",
+                                        [TENSOR_GRADIENT] = "gradient"};
     if (index < 0 || index >= plan->params.n) {
         err_set(err, ERR_BACKEND, "there is no parameter number %d; the model has %d", index, plan->params.n);
         return NULL;
@@ -146,14 +126,14 @@ static float *locate(struct backend_plan *plan, enum backend_tensor kind, int in
     const struct param *param = &plan->params.items[index];
     float *arrays[] = {[TENSOR_VALUE] = plan->params.values,
                        [TENSOR_MOMENTUM] = plan->params.momentum,
-                       [TENSOR_SQUARE] = NULL,
-                       [TENSOR_AVERAGE] = NULL,
-                       [TENSOR_GRADIENT] = plan->params.gradients};
-    bool missing = kind != TENSOR_VALUE && !param->info.trainable;
-    if (!arrays[kind] || missing || (kind == TENSOR_GRADIENT && !plan->has_gradients)) {
+                       [TENSOR_SQUARE] = plan->params.square,
+                       [TENSOR_AVERAGE] = plan->params.average,
+                       [TENSOR_GRADIENT] = plan->has_gradients ? plan->params.gradients : NULL};
+    bool of_all = kind == TENSOR_VALUE || kind == TENSOR_AVERAGE;
+    if (!arrays[kind] || (!of_all && !param->info.trainable)) {
         err_set(err, ERR_BACKEND,
-                "'%s' has no %s: it is a running statistic, the plan is for inference only, or nothing was trained yet",
-                param->info.name, kind == TENSOR_GRADIENT ? "gradient" : "momentum");
+                "'%s' has no %s: it is a running statistic, the plan was compiled without it, or nothing was trained yet",
+                param->info.name, names[kind]);
         return NULL;
     }
     return arrays[kind] + param->offset;
@@ -179,19 +159,5 @@ int params_set(struct backend_plan *plan, enum backend_tensor kind, int index, c
     for (size_t k = 0; k < param->info.count; k++)
         to[position(plan, param, k)] = values[k];
     plan->params.changed = true;
-    return 0;
-}
-
-int params_statistics(struct backend_plan *plan, struct backend_statistics *ret_rows, struct err *err) {
-    if (!plan->has_gradients)
-        return err_set(err, ERR_BACKEND, "there are no gradients: nothing was trained yet");
-    for (int i = 0; i < plan->params.n; i++) {
-        const struct param *param = &plan->params.items[i];
-        double sum = 0.0;
-        const float *from = plan->params.gradients + param->offset; /* what pads a block is zero */
-        for (size_t k = 0; param->info.trainable && k < param->padded; k++)
-            sum += (double)from[k] * (double)from[k];
-        ret_rows[i] = (struct backend_statistics){.gradient = sqrt(sum)};
-    }
     return 0;
 }

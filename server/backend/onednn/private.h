@@ -92,12 +92,24 @@ struct param {
     size_t offset, padded; /* in floats */
 };
 
+/* A stretch of one parameter, and what its last update was made of. */
+struct slice {
+    int param;
+    size_t at, n; /* in floats */
+    double squares[UPDATE_SQUARES];
+};
+
 struct plan_params {
     struct param *items;
     int n;
-    size_t trainable, total; /* floats; trainable ones come first */
-    float *values, *momentum, *gradients;
-    bool changed; /* working copies of the weights are stale */
+    size_t trainable, total;  /* floats; trainable ones come first */
+    float *values, *average;  /* of all; average, square: NULL when the plan does not want them */
+    float *momentum, *square; /* of the trainable ones, as gradients */
+    float *gradients;
+    struct slice *slices; /* of plans for training */
+    size_t slices_n;
+    struct backend_statistics *statistics; /* [n], of the last step */
+    bool changed;                          /* working copies of the weights are stale */
 };
 
 struct backend_plan {
@@ -177,10 +189,14 @@ int params_build(struct backend_plan *plan, const struct graph *graph, struct er
 float *params_value(const struct backend_plan *plan, int node, enum graph_role role); /* NULL: the node has none */
 float *params_gradient(const struct backend_plan *plan, int node, enum graph_role role);
 bool params_blocked(const struct backend_plan *plan, int node); /* its weight */
-void params_update(struct backend_plan *plan, const struct backend_optimizer *optimizer);
 int params_get(struct backend_plan *plan, enum backend_tensor kind, int index, float *ret_values, struct err *err);
 int params_set(struct backend_plan *plan, enum backend_tensor kind, int index, const float *values, struct err *err);
-int params_statistics(struct backend_plan *plan, struct backend_statistics *ret_rows, struct err *err);
+
+/* --- optimizer.c --- */
+int optimizer_new(struct backend_plan *plan, struct err *err);
+bool optimizer_has_square(enum spec_optimizer kind); /* whether it needs TENSOR_SQUARE */
+void optimizer_update(struct backend_plan *plan, const struct backend_optimizer *optimizer);
+int optimizer_statistics(struct backend_plan *plan, struct backend_statistics *ret_rows, struct err *err);
 
 /* --- layout.c --- */
 

@@ -155,6 +155,10 @@ int step_train(struct backend_plan *plan, const struct backend_batch *batch, con
     struct backend_result result = {0};
     if (plan->options.use != USE_TRAIN)
         return err_set(err, ERR_BACKEND, "a training step on a plan that was not compiled for training");
+    if (optimizer_has_square(optimizer->kind) && !plan->params.square)
+        return err_set(
+            err, ERR_BACKEND,
+            "a step of an optimizer with mean squares on a plan that was compiled for sgd; compile it for the optimizer");
     if (forward(plan, batch, true, &result, err) != 0)
         return -1;
     for (int s = 0; s < plan->steps_n; s++) {
@@ -165,7 +169,7 @@ int step_train(struct backend_plan *plan, const struct backend_batch *batch, con
             return -1;
     }
     plan->has_gradients = true;
-    params_update(plan, optimizer);
+    optimizer_update(plan, optimizer);
     *ret_result = result;
     return 0;
 }
