@@ -3,6 +3,7 @@
 
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* jansson recurses as deep as the text does; this scan keeps it at JSON_DEPTH_LIMIT. Returns false when it would go deeper. */
@@ -53,6 +54,12 @@ char *json_text(const json_t *value) {
 
 json_t *json_number_or_null(double value) {
     return isfinite(value) ? json_real(value) : json_null();
+}
+
+json_t *json_rounded(double value, int digits) {
+    char text[64];
+    snprintf(text, sizeof text, "%.*g", digits, value);
+    return json_number_or_null(strtod(text, NULL));
 }
 
 void json_pointer(char *ret_pointer, size_t size, const char *parent, const char *key) {

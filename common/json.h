@@ -23,6 +23,9 @@ char *json_text(const json_t *value);
 /* A real, or null when value is not finite (JSON has no NaN). New reference; NULL when out of memory. */
 json_t *json_number_or_null(double value);
 
+/* The same, rounded to so many significant digits: nine tell every f32 apart. */
+json_t *json_rounded(double value, int digits);
+
 /* Writes PARENT "/" KEY into ret_pointer with "~" and "/" escaped (RFC 6901); cut when it does not fit. */
 void json_pointer(char *ret_pointer, size_t size, const char *parent, const char *key);
 

@@ -13,6 +13,7 @@ UNIT_LDFLAGS_graph := -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc
 UNIT_graph_cases := $(GRAPH) $(COMMON)
 UNIT_ops := $(patsubst %,$(O)/tests/ops/%.o,against cases fd rig values) $(GRAPH) $(COMMON)
 UNIT_loop := $(COMMON)
+UNIT_metrics := $(O)/server/train/metrics.o $(COMMON)
 UNIT_sched := $(SCHED) $(STORE) $(COMMON)
 UNIT_spec := $(COMMON)
 UNIT_sse := $(O)/client/sse.o $(O)/client/buffer.o $(COMMON)

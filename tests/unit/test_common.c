@@ -119,6 +119,24 @@ static void json_pointer_escapes(void **state) {
     assert_true(strlen(pointer) < sizeof pointer);
 }
 
+static void json_rounds(void **state) {
+    (void)state;
+    static const struct {
+        double value;
+        int digits;
+        const char *text;
+    } cases[] = {
+        {1.0 / 3, 6, "0.333333"}, {123456789, 6, "123457000.0"}, {-2.5e-7, 1, "-2e-07"}, {0, 6, "0.0"},
+        {NAN, 6, "null"},         {-INFINITY, 6, "null"},        {1e308, 3, "1e+308"},   {(double)0.1f, 9, "0.100000001"}};
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        json_t *value = json_rounded(cases[i].value, cases[i].digits);
+        char *text = json_text(value);
+        assert_string_equal(text, cases[i].text);
+        free(text);
+        json_decref(value);
+    }
+}
+
 static void files_are_whole(void **state) {
     (void)state;
     char dir[] = "/tmp/residuum-test-XXXXXX", path[64], *data;
@@ -179,6 +197,7 @@ int main(void) {
         cmocka_unit_test(json_refuses),
         cmocka_unit_test(json_suggests),
         cmocka_unit_test(json_pointer_escapes),
+        cmocka_unit_test(json_rounds),
         cmocka_unit_test(files_are_whole),
         cmocka_unit_test(sha256_known_answer),
         cmocka_unit_test(errors_keep_the_first),
