@@ -110,39 +110,70 @@ static void measure_channel(struct data *data, int channel) {
     data->deviation[channel] = spread > 0 ? deviation : 1;
 }
 
-static void measure(struct data *data) {
-    for (int c = 0; c < data->channels; c++) {
-        measure_channel(data, c);
+void data_normalize(struct data *data) {
+    for (int c = 0; c < data->channels; c++)
         for (int value = 0; value < 256; value++)
             data->normal[c][value] = (float)((value / 255.0 - data->mean[c]) / data->deviation[c]);
-    }
+}
+
+static void measure(struct data *data) {
+    for (int c = 0; c < data->channels; c++)
+        measure_channel(data, c);
+    data_normalize(data);
     size_t bytes = (size_t)data->channels * (size_t)data->height * (size_t)data->width * (size_t)data->train.n;
     sha256_hex(data->train.pixels, bytes, data->train_sha256);
 }
 
-static int load(const struct spec *spec, const struct source *source, struct data *data, struct err *err) {
-    if (source->load(data->card, true, &data->train, err) != 0 ||
-        limit_and_pad(&data->train, data, spec, spec->train_limit, 0, err) != 0)
+/* An empty struct for the images of a spec, and where they come from. */
+static const struct source *begin(const struct spec *spec, struct data *ret_data, struct err *err) {
+    const struct source *source = find_source(spec->dataset, err);
+    const struct dataset_card *card = dataset_find(spec->dataset);
+    if (source == NULL || card == NULL) {
+        err_set(err, ERR_NOT_FOUND, "there is no data set \"%s\"", spec->dataset);
+        return NULL;
+    }
+    if (card->channels > DATA_CHANNELS_MAX) {
+        err_set(err, ERR_INTERNAL, "%s has %d channels; at most %d are handled", card->name, card->channels, DATA_CHANNELS_MAX);
+        return NULL;
+    }
+    *ret_data = (struct data){.card = card, .channels = card->channels};
+    ret_data->height = card->height + 2 * spec->pad;
+    ret_data->width = card->width + 2 * spec->pad;
+    return source;
+}
+
+static int load_train(const struct spec *spec, const struct source *source, struct data *data, struct err *err) {
+    if (source->load(data->card, true, &data->train, err) != 0)
         return -1;
-    if (source->load(data->card, false, &data->test, err) != 0 ||
-        limit_and_pad(&data->test, data, spec, spec->test_limit, 1, err) != 0)
+    return limit_and_pad(&data->train, data, spec, spec->train_limit, 0, err);
+}
+
+static int load_test(const struct spec *spec, const struct source *source, struct data *data, struct err *err) {
+    if (source->load(data->card, false, &data->test, err) != 0)
         return -1;
-    measure(data);
-    return 0;
+    return limit_and_pad(&data->test, data, spec, spec->test_limit, 1, err);
 }
 
 int data_load(const struct spec *spec, struct data *ret_data, struct err *err) {
-    const struct source *source = find_source(spec->dataset, err);
-    const struct dataset_card *card = dataset_find(spec->dataset);
-    if (source == NULL || card == NULL)
-        return err_set(err, ERR_NOT_FOUND, "there is no data set \"%s\"", spec->dataset);
-    if (card->channels > DATA_CHANNELS_MAX)
-        return err_set(err, ERR_INTERNAL, "%s has %d channels; at most %d are handled", card->name, card->channels,
-                       DATA_CHANNELS_MAX);
-    struct data data = {.card = card, .channels = card->channels};
-    data.height = card->height + 2 * spec->pad;
-    data.width = card->width + 2 * spec->pad;
-    if (load(spec, source, &data, err) != 0) {
+    struct data data;
+    const struct source *source = begin(spec, &data, err);
+    if (source == NULL)
+        return -1;
+    if (load_train(spec, source, &data, err) != 0 || load_test(spec, source, &data, err) != 0) {
+        data_done(&data);
+        return -1;
+    }
+    measure(&data);
+    *ret_data = data;
+    return 0;
+}
+
+int data_load_test(const struct spec *spec, struct data *ret_data, struct err *err) {
+    struct data data;
+    const struct source *source = begin(spec, &data, err);
+    if (source == NULL)
+        return -1;
+    if (load_test(spec, source, &data, err) != 0) {
         data_done(&data);
         return -1;
     }

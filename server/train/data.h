@@ -30,6 +30,12 @@ struct data {
 int data_load(const struct spec *spec, struct data *ret_data, struct err *err);
 void data_done(struct data *data);
 
+/* Only the test images; mean and deviation stay 0. */
+int data_load_test(const struct spec *spec, struct data *ret_data, struct err *err);
+
+/* Fills normal from mean and deviation. */
+void data_normalize(struct data *data);
+
 /* Looks whether a data set could be loaded, without reading it; the reason why not is in err. */
 int data_check(const struct dataset_card *card, struct err *err);
 
