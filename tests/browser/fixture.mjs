@@ -86,7 +86,8 @@ function imagesOf(n) {
 
 const GRAPH = {
   title: 'ResNet-20', parameters: 269434, flops: 1,
-  nodes: [['input', 'input', 1], ['conv1', 'conv', 16], ['act1', 'activation', 16], ['layer1.0.add', 'add', 16], ['fc', 'linear', 10], ['loss', 'softmax_cross_entropy', 10]].map(([name, op, channels]) => ({ name, op, inputs: [], shape: [channels, SIDE, SIDE], parameters: 0, flops: 0, activation_bytes: 0, attributes: {} })),
+  nodes: [['input', 'input', 1, []], ['conv1', 'conv', 16, ['input']], ['act1', 'activation', 16, ['conv1']], ['layer1.0.conv1', 'conv', 16, ['act1']], ['layer1.0.add', 'add', 16, ['layer1.0.conv1', 'act1']], ['fc', 'linear', 10, ['layer1.0.add']], ['loss', 'softmax_cross_entropy', 10, ['fc']]]
+    .map(([name, op, channels, inputs]) => ({ name, op, inputs, shape: [channels, SIDE, SIDE], parameters: op === 'conv' ? 2304 : 0, flops: 9, activation_bytes: 0, attributes: {} })),
 };
 
 function mapsOf(query) {

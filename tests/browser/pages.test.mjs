@@ -171,6 +171,18 @@ test('inside: nothing is asked before it is opened; images, maps of a layer and 
   assert.deepEqual(await accessibility(page), []);
 }));
 
+test('the network is drawn with its residual connection, and a layer leads to its maps', () => withPage({ hash: liveJob }, async (page) => {
+  await live(page);
+  await page.getByRole('heading', { name: 'Network', exact: true }).click();
+  await page.waitForSelector('.network-picture svg');
+  assert.equal(await page.locator('.network-picture .layer').count(), 7);
+  assert.equal(await page.locator('.network-picture .skips[data-from="act1"][data-to="layer1.0.add"]').count(), 1);
+  await page.locator('[data-layer="layer1.0.add"]').click();
+  await page.waitForSelector('.maps[data-layer="layer1.0.add"]');
+  assert.match(page.url(), /network=open/);
+  assert.deepEqual(await accessibility(page), []);
+}));
+
 test('why a job failed is said first, and its log is open', () => withPage({ hash: (f) => `#/jobs/${f.jobs[1].id}` }, async (page) => {
   await page.getByRole('heading', { name: 'Why it failed' }).waitFor();
   await page.getByText('became NaN in epoch 3').waitFor();

@@ -9,6 +9,7 @@ export const SETTINGS = {
   state: { scope: 'jobs', values: ['all', 'active', 'succeeded', 'failed', 'cancelled'] },
   epoch: { scope: 'job', bounds: [1, 1000000], initial: null }, // null: the latest
   image: { scope: 'job', bounds: [1, 25], initial: 1 }, // the first of the images shown
+  network: { scope: 'job', values: ['closed', 'open'] }, // the picture of the model
   inside: { scope: 'job', values: ['closed', 'open'] }, // the part about feature maps
   layer: { scope: 'job', pattern: /^[A-Za-z0-9._-]{1,63}$/, initial: null }, // whose maps are shown; null: the first
   map: { scope: 'job', bounds: [1, 1000000], initial: 1 }, // the test image they are of

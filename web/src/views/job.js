@@ -6,6 +6,7 @@ import { curvesView } from './curves.js';
 import { epochsView } from './epochs.js';
 import { insideView } from './inside.js';
 import { layersView } from './layers.js';
+import { networkView } from './network.js';
 import { badge, confirmIn, fact, failedLoad, jobLine, jobTitle, problemBox, progressBar } from './parts.js';
 import { testsetView } from './testset.js';
 
@@ -207,8 +208,8 @@ export function jobView(ctx, id) {
   const node = h('div', { class: 'view view-job' }, back, message);
   const content = h('div', { class: 'content' });
   const head = header(ctx, node);
-  const parts = { now: nowView(ctx), reason: reasonView(ctx), curves: curvesView(ctx), testset: testsetView(ctx), layers: layersView(ctx), inside: insideView(ctx), epochs: epochsView(ctx), facts: factsView(ctx), details: detailsView(ctx), announce: announcer(ctx) };
-  content.append(...head.nodes, parts.announce.node, parts.reason.node, parts.now.node, parts.curves.node, parts.testset.node, parts.layers.node, parts.inside.node, parts.epochs.node, parts.facts.node, ...parts.details.nodes);
+  const parts = { now: nowView(ctx), reason: reasonView(ctx), curves: curvesView(ctx), testset: testsetView(ctx), layers: layersView(ctx), network: networkView(ctx), inside: insideView(ctx), epochs: epochsView(ctx), facts: factsView(ctx), details: detailsView(ctx), announce: announcer(ctx) };
+  content.append(...head.nodes, parts.announce.node, parts.reason.node, parts.now.node, parts.curves.node, parts.testset.node, parts.layers.node, parts.network.node, parts.inside.node, parts.epochs.node, parts.facts.node, ...parts.details.nodes);
   node.append(content);
 
   const placeholder = whenChanged((job, load) => {
@@ -232,6 +233,7 @@ export function jobView(ctx, id) {
     parts.curves.update(job, run, settings, look);
     parts.testset.update(state, job, run, settings);
     parts.layers.update(run, settings, look);
+    parts.network.update(state, job, settings);
     parts.inside.update(state, job, run, settings);
     parts.epochs.update(job, run, settings);
     parts.facts.update(job);
