@@ -101,24 +101,38 @@ static float *logits_of(const struct backend_plan *plan, const struct unit *unit
     return to;
 }
 
-void loss_forward(struct backend_plan *plan, const struct unit *unit, const struct backend_batch *batch,
+/* What class c of an image should get: struct backend_batch has the formula. Evaluation knows the label only. */
+static double target_of(const struct backend_plan *plan, const struct backend_batch *batch, int image, int c, bool training) {
+    bool mixed = training && batch->shares;
+    double smoothing = training ? (double)batch->smoothing : 0.0, share = mixed ? (double)batch->shares[image] : 1.0;
+    double target = batch->labels[image] == c ? share : 0.0;
+    if (mixed && batch->others[image] == c)
+        target += 1.0 - share;
+    return (1.0 - smoothing) * target + smoothing / (double)plan->classes;
+}
+
+void loss_forward(struct backend_plan *plan, const struct unit *unit, const struct backend_batch *batch, bool training,
                   struct backend_result *ret_result) {
     int classes = plan->classes;
     *ret_result = (struct backend_result){0};
     for (int image = 0; image < batch->n; image++) {
         float *z = logits_of(plan, unit, image);
-        int best = largest(z, classes), label = batch->labels[image];
+        int best = largest(z, classes);
         double top = (double)z[best], sum = 0.0; /* the largest logit is taken out so that nothing overflows */
         for (int c = 0; c < classes; c++)
             sum += exp((double)z[c] - top);
-        ret_result->loss_sum += top + log(sum) - (double)z[label];
-        ret_result->correct += best == label;
-        for (int c = 0; c < classes; c++)
-            z[c] = (float)exp((double)z[c] - top - log(sum));
+        double whole = top + log(sum);
+        ret_result->correct += best == batch->labels[image];
+        for (int c = 0; c < classes; c++) {
+            double target = target_of(plan, batch, image, c, training);
+            if (target > 0.0)
+                ret_result->loss_sum += target * (whole - (double)z[c]);
+            z[c] = (float)exp((double)z[c] - whole);
+        }
     }
 }
 
-/* d loss / d z = (softmax - one-hot label) / n; lanes behind the last class stay zero. */
+/* d loss / d z = (softmax - target) / n; lanes behind the last class stay zero. */
 void loss_backward(struct backend_plan *plan, const struct unit *unit, const struct backend_batch *batch) {
     const struct value *in = &plan->values[unit->inputs[0]];
     void *to = plan_data(plan, unit->input_grads[0]);
@@ -126,10 +140,9 @@ void loss_backward(struct backend_plan *plan, const struct unit *unit, const str
         return;
     for (int image = 0; image < batch->n; image++) {
         float *row = plan->probabilities + (size_t)image * in->image, *g = plan->rows;
-        for (size_t c = 0; c < in->image; c++)
-            g[c] = c >= (size_t)plan->classes
-                       ? 0.0f
-                       : (float)(((double)row[c] - (batch->labels[image] == (int)c ? 1.0 : 0.0)) / (double)batch->n);
+        memset(g, 0, in->image * sizeof *g);
+        for (int c = 0; c < plan->classes; c++)
+            g[c] = (float)(((double)row[c] - target_of(plan, batch, image, c, true)) / (double)batch->n);
         plan->backend->kernels->store(element(to, (size_t)image * in->image, in->bf16), g, in->image, in->bf16);
     }
 }

@@ -256,7 +256,7 @@ void flatten_backward(struct backend_plan *plan, const struct unit *unit, int n)
 void linear_need(struct backend_plan *plan, const struct unit *unit);
 int linear_forward(struct backend_plan *plan, const struct unit *unit, int n, struct err *err);
 int linear_backward(struct backend_plan *plan, const struct unit *unit, int n, struct err *err);
-void loss_forward(struct backend_plan *plan, const struct unit *unit, const struct backend_batch *batch,
+void loss_forward(struct backend_plan *plan, const struct unit *unit, const struct backend_batch *batch, bool training,
                   struct backend_result *ret_result);
 void loss_backward(struct backend_plan *plan, const struct unit *unit, const struct backend_batch *batch);
 

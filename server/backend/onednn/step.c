@@ -4,14 +4,20 @@
 
 #include "server/backend/onednn/private.h"
 
+static int check_labels(const struct backend_plan *plan, const int32_t *labels, int n, struct err *err) {
+    for (int i = 0; i < n; i++)
+        if (labels[i] < 0 || labels[i] >= plan->classes)
+            return err_set(err, ERR_BACKEND, "image %d of a step has label %d; labels are 0 to %d", i, (int)labels[i],
+                           plan->classes - 1);
+    return 0;
+}
+
 static int check_batch(const struct backend_plan *plan, const struct backend_batch *batch, struct err *err) {
     if (batch->n < 1 || batch->n > plan->options.batch)
         return err_set(err, ERR_BACKEND, "a step of %d images; the plan takes 1 to %d", batch->n, plan->options.batch);
-    for (int i = 0; i < batch->n; i++)
-        if (batch->labels[i] < 0 || batch->labels[i] >= plan->classes)
-            return err_set(err, ERR_BACKEND, "image %d of a step has label %d; labels are 0 to %d", i, (int)batch->labels[i],
-                           plan->classes - 1);
-    return 0;
+    if (check_labels(plan, batch->labels, batch->n, err) != 0)
+        return -1;
+    return batch->shares ? check_labels(plan, batch->others, batch->n, err) : 0;
 }
 
 /* Primitives for this many images, and weights packed as the kernels want them. */
@@ -80,7 +86,7 @@ static int run_forward(struct backend_plan *plan, struct unit *unit, const struc
         dropout_run(plan, unit, batch, plan_value(plan, unit->out), plan_value(plan, unit->inputs[0]), training);
         return 0;
     case OP_LOSS:
-        loss_forward(plan, unit, batch, ret_result);
+        loss_forward(plan, unit, batch, training, ret_result);
         return 0;
     }
     return 0;
