@@ -1,6 +1,6 @@
 // Where the layers of a model are drawn: rows by depth, branches side by side, edges around what they skip. No DOM.
 
-export const BOX = { width: 190, height: 42, gapX: 28, gapY: 22, margin: 16 };
+export const BOX = { width: 230, height: 42, gapX: 28, gapY: 22, margin: 16 };
 
 const KINDS = {
   input: 'data', conv: 'weights', linear: 'weights', batch_norm: 'norm', group_norm: 'norm', activation: 'act', add: 'join', concat: 'join',
