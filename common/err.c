@@ -73,6 +73,16 @@ const char *err_name(enum err_code code) {
     return rows[code].name;
 }
 
+bool err_parse(const char *name, enum err_code *ret_code) {
+    for (size_t code = 0; code < sizeof rows / sizeof rows[0]; code++) {
+        if (strcmp(rows[code].name, name) != 0)
+            continue;
+        *ret_code = (enum err_code)code;
+        return true;
+    }
+    return false;
+}
+
 int err_http(enum err_code code) {
     return rows[code].http;
 }

@@ -2,6 +2,7 @@
 #ifndef COMMON_ERR_H
 #define COMMON_ERR_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 /* The table of error codes: name, text (the tail of the problem type URI), HTTP status, exit code of a program that ends on it.
@@ -72,6 +73,7 @@ int err_add(struct err_list *list, enum err_code code, const char *pointer, cons
     __attribute__((format(printf, 4, 5)));
 
 const char *err_name(enum err_code code);
+bool err_parse(const char *name, enum err_code *ret_code); /* the code of a name; false when there is none */
 int err_http(enum err_code code);
 int err_exit(enum err_code code);
 

@@ -240,10 +240,9 @@ static int int_of(const json_t *fields, const char *name) {
 /* What an "error" line says, as our own failure. */
 static int read_error(const json_t *fields, struct err *ret_said, struct err *err) {
     const char *name = json_string_value(json_object_get(fields, "code"));
-    for (int code = ERR_NONE + 1; code <= ERR_FULL; code++) {
-        if (strcmp(err_name((enum err_code)code), name) != 0)
-            continue;
-        err_at(ret_said, (enum err_code)code, json_string_value(json_object_get(fields, "pointer")), "%s",
+    enum err_code code;
+    if (err_parse(name, &code) && code != ERR_NONE) {
+        err_at(ret_said, code, json_string_value(json_object_get(fields, "pointer")), "%s",
                json_string_value(json_object_get(fields, "text")));
         return 0;
     }

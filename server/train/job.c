@@ -1,18 +1,17 @@
 /* From the daemon's line to an exit code: see job.h. */
 #include "server/train/job.h"
 
-#include <errno.h>
 #include <stdlib.h>
-#include <string.h>
 #include <unistd.h>
 
 #include "common/json.h"
+#include "server/train/input.h"
 #include "server/train/lock.h"
 #include "server/train/say.h"
 #include "server/train/stop.h"
 #include "server/train/trainer.h"
 
-enum { LOCK_WAIT_MS = 30000, THREADS_MAX = 4096 };
+enum { LOCK_WAIT_MS = 30000 };
 
 static int unpack(struct job *job, json_t **ret_spec, struct err *err) {
     int protocol;
@@ -28,20 +27,9 @@ static int unpack(struct job *job, json_t **ret_spec, struct err *err) {
     return 0;
 }
 
-static int parse_spec(const json_t *document, struct spec *ret_spec, struct err *err) {
-    struct spec_context context = spec_context_builtin(1, THREADS_MAX);
-    struct err_list errors = {0};
-    if (spec_parse(document, &context, ret_spec, &errors) == 0)
-        return 0;
-    if (errors.n == 0)
-        return err_set(err, ERR_INTERNAL, "the job's spec was refused without a reason");
-    *err = errors.items[0];
-    return -1;
-}
-
 static int parse_document(struct job *job, struct err *err) {
     json_t *spec, *canonical;
-    if (unpack(job, &spec, err) != 0 || parse_spec(spec, &job->spec, err) != 0)
+    if (unpack(job, &spec, err) != 0 || input_spec(spec, &job->spec, err) != 0)
         return -1;
     canonical = spec_to_json(&job->spec);
     job->spec_text = canonical == NULL ? NULL : json_text(canonical);
@@ -67,24 +55,6 @@ void job_done(struct job *job) {
     json_decref(job->document);
     free(job->spec_text);
     *job = (struct job){0};
-}
-
-/* Reads up to the first newline. What comes after it in the same read is none of ours. Returns the line's length, 0 when there is
- * none, -1 when a signal said stop. */
-static ssize_t read_line(char *line, size_t size) {
-    size_t got = 0;
-    while (got < size) {
-        ssize_t n = read(STDIN_FILENO, line + got, size - got);
-        if (n < 0)
-            return errno == EINTR ? -1 : 0;
-        if (n == 0)
-            return 0;
-        const char *end = memchr(line + got, '\n', (size_t)n);
-        if (end != NULL)
-            return end - line;
-        got += (size_t)n;
-    }
-    return 0;
 }
 
 /* What a failure means for the daemon: would the same job, tried again, perhaps succeed? */
@@ -141,7 +111,7 @@ enum worker_exit job_run(int events_fd) {
     char *line = malloc(EVENT_LINE_MAX);
     if (line == NULL)
         return WORKER_EXIT_RETRY;
-    ssize_t size = read_line(line, EVENT_LINE_MAX);
+    ssize_t size = input_line(line, EVENT_LINE_MAX);
     int rc = size > 0 ? job_parse(line, (size_t)size, &job, &err)
                       : err_set(&err, ERR_REQUEST, "standard input holds no line of at most %d bytes with a job", EVENT_LINE_MAX);
     free(line);
