@@ -103,7 +103,8 @@ static int queue(struct request *request, const struct spec *spec, const char *k
     json_decref(doc);
     if (text == NULL)
         return err_set(err, ERR_MEMORY, "cannot queue the job: out of memory");
-    int failed = store_job_add(api->options.store, &api->viewer, text, spec->epochs, &job, err);
+    struct job_new new = {.spec = text, .epochs = spec->epochs};
+    int failed = store_job_add(api->options.store, &api->viewer, &new, &job, err);
     free(text);
     if (failed == 0 && key != NULL)
         failed = store_idempotency_put(api->options.store, &api->viewer, key, digest, job.id, err);

@@ -35,6 +35,17 @@ static int hear_hello(struct attempt *attempt, const struct message *message, st
     return rc;
 }
 
+/* What the store keeps of an epoch beside its text; strings are borrowed. */
+static struct epoch_new epoch_of(const struct message *message, const char *text) {
+    const char *sha256 = json_string_value(json_object_get(message->fields, "weights_sha256"));
+    return (struct epoch_new){.epoch = message->epoch,
+                              .body = text,
+                              .test_accuracy =
+                                  json_number_value(json_object_get(json_object_get(message->fields, "test"), "accuracy")),
+                              .best = json_is_true(json_object_get(message->fields, "best")),
+                              .weights_sha256 = sha256 != NULL ? sha256 : ""};
+}
+
 static int hear_epoch(struct attempt *attempt, const struct message *message, struct err *err) {
     bool is_new = false;
     if (message->epoch > attempt->job.epochs_done + 1 || message->epoch > attempt->job.epochs)
@@ -43,8 +54,8 @@ static int hear_epoch(struct attempt *attempt, const struct message *message, st
     char *text = json_text(message->fields);
     if (text == NULL)
         return err_set(err, ERR_MEMORY, "out of memory while hearing a worker");
-    int rc =
-        store_epoch_add(attempt->sched->options.store, attempt->job.id, attempt->job.attempt, message->epoch, text, &is_new, err);
+    struct epoch_new new = epoch_of(message, text);
+    int rc = store_epoch_add(attempt->sched->options.store, attempt->job.id, attempt->job.attempt, &new, &is_new, err);
     free(text);
     if (rc == 0 && is_new)
         attempt->job.epochs_done = message->epoch;

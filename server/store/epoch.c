@@ -39,21 +39,27 @@ static int add_event(struct store *store, const char *job, const char *body, str
     return rc;
 }
 
-int store_epoch_add(struct store *store, const char *job, int attempt, int epoch, const char *body, bool *ret_new,
+static int insert(struct store *store, const char *job, int attempt, const struct epoch_new *new, struct err *err) {
+    static const char sql[] = "INSERT INTO epoch (job, epoch, attempt, created_us, weights_sha256, body) SELECT seq, ?2, ?3, ?4, "
+                              "?5, ?6 FROM job WHERE id = ?1";
+    if (query_write(store, err, sql, "sddiss", job, new->epoch, attempt, clock_unix_us(), new->weights_sha256, new->body) < 0)
+        return -1;
+    return add_event(store, job, new->body, err);
+}
+
+int store_epoch_add(struct store *store, const char *job, int attempt, const struct epoch_new *new, bool *ret_new,
                     struct err *err) {
-    static const char count_sql[] = "UPDATE job SET epochs_done = ?3 WHERE id = ?1 AND attempt = ?2 AND state = 'running' AND "
-                                    "epochs_done = ?3 - 1 AND ?3 <= epochs";
-    static const char insert_sql[] =
-        "INSERT INTO epoch (job, epoch, attempt, created_us, body) SELECT seq, ?2, ?3, ?4, ?5 FROM job WHERE id = ?1";
-    if (body[0] != '{' || body[1] == '}')
+    static const char sql[] = "UPDATE job SET epochs_done = ?3, test_accuracy = ?4, best_epoch = iif(?5, ?3, best_epoch) WHERE "
+                              "id = ?1 AND attempt = ?2 "
+                              "AND state = 'running' AND epochs_done = ?3 - 1 AND ?3 <= epochs";
+    if (new->body[0] != '{' || new->body[1] == '}')
         return err_set(err, ERR_INTERNAL, "an epoch's body must be a JSON object with members");
-    int changed = query_write(store, err, count_sql, "sdd", job, attempt, epoch);
+    int changed = query_write(store, err, sql, "sddrd", job, attempt, new->epoch, new->test_accuracy, (int)new->best);
     if (changed < 0)
         return -1;
     if (changed == 0)
-        return explain(store, job, attempt, epoch, ret_new, err);
-    if (query_write(store, err, insert_sql, "sddis", job, epoch, attempt, clock_unix_us(), body) < 0 ||
-        add_event(store, job, body, err) != 0)
+        return explain(store, job, attempt, new->epoch, ret_new, err);
+    if (insert(store, job, attempt, new, err) != 0)
         return -1;
     *ret_new = true;
     return 0;
@@ -80,4 +86,29 @@ int store_epoch_list(struct store *store, const struct viewer *viewer, const cha
     if (seq == 0)
         return err_set(err, ERR_NOT_FOUND, "there is no job %.40s", job);
     return walk(store, seq, after, limit, fn, arg, err);
+}
+
+int store_weights_list(struct store *store, int64_t job_seq, store_weights_fn *fn, void *arg, struct err *err) {
+    static const char sql[] = "SELECT epoch, attempt, weights_sha256 FROM epoch WHERE job = ?1 ORDER BY epoch";
+    sqlite3_stmt *stmt = query_start(store, err, sql, "i", job_seq);
+    if (stmt == NULL)
+        return -1;
+    int row = 0, stop = 0;
+    while (stop == 0 && (row = query_step(store, stmt, err)) > 0)
+        stop = fn(arg, sqlite3_column_int(stmt, 0), sqlite3_column_int(stmt, 1), query_text(stmt, 2));
+    query_end(stmt);
+    return row < 0 ? -1 : 0;
+}
+
+int store_weights_get(struct store *store, const char *job, int epoch, char ret_sha256[WEIGHTS_SHA256_MAX], struct err *err) {
+    static const char sql[] =
+        "SELECT epoch.weights_sha256 FROM epoch JOIN job ON job.seq = epoch.job WHERE job.id = ?1 AND epoch.epoch = ?2";
+    sqlite3_stmt *stmt = query_start(store, err, sql, "sd", job, epoch);
+    if (stmt == NULL)
+        return -1;
+    int row = query_step(store, stmt, err);
+    if (row >= 0)
+        snprintf(ret_sha256, WEIGHTS_SHA256_MAX, "%s", row > 0 ? query_text(stmt, 0) : "");
+    query_end(stmt);
+    return row < 0 ? -1 : 0;
 }

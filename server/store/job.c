@@ -1,4 +1,5 @@
 /* Jobs: added, read, listed, counted, deleted. Moves between states are in job_move.c. */
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -7,11 +8,11 @@
 #include "common/loop.h"
 #include "server/store/private.h"
 
-#define JOB_SELECT                                                                                                               \
-    "SELECT job.seq, job.id, job.owner, account.name, job.state, job.attempt, job.tries, job.epochs_done, job.epochs, "          \
-    "job.spec, "                                                                                                                 \
-    "job.hello, job.device, job.reason, job.reason_text, job.created_us, job.started_us, job.ended_us, job.cancel_requested_us " \
-    "FROM job JOIN account ON account.id = job.owner "
+#define JOB_SELECT                                                                                                      \
+    "SELECT job.seq, job.id, job.owner, account.name, job.state, job.attempt, job.tries, job.epochs_done, job.epochs, " \
+    "job.spec, job.hello, job.device, job.reason, job.reason_text, job.created_us, job.started_us, job.ended_us, "      \
+    "job.cancel_requested_us, job.best_epoch, job.stopped_early, job.test_accuracy, job.verifies, job.verify_job, "     \
+    "job.verify_result, job.verify_epoch FROM job JOIN account ON account.id = job.owner "
 
 void job_done(struct job *job) {
     free(job->spec);
@@ -42,13 +43,20 @@ static int load(sqlite3_stmt *stmt, struct job *ret_job, struct err *err) {
         .started_us = sqlite3_column_int64(stmt, 15),
         .ended_us = sqlite3_column_int64(stmt, 16),
         .cancel_requested_us = sqlite3_column_int64(stmt, 17),
+        .best_epoch = sqlite3_column_int(stmt, 18),
+        .stopped_early = sqlite3_column_int(stmt, 19) != 0,
+        .test_accuracy = sqlite3_column_type(stmt, 20) == SQLITE_NULL ? NAN : sqlite3_column_double(stmt, 20),
+        .verification.epoch = sqlite3_column_int(stmt, 24),
     };
     snprintf(job.id, sizeof job.id, "%s", query_text(stmt, 1));
     snprintf(job.owner, sizeof job.owner, "%s", query_text(stmt, 3));
     snprintf(job.device, sizeof job.device, "%s", query_text(stmt, 11));
     snprintf(job.reason, sizeof job.reason, "%s", query_text(stmt, 12));
-    if (!job_state_parse(query_text(stmt, 4), &job.state))
-        return err_set(err, ERR_STORE, "job %s is in the unknown state '%s'", job.id, query_text(stmt, 4));
+    snprintf(job.verifies, sizeof job.verifies, "%s", query_text(stmt, 21));
+    snprintf(job.verification.job, sizeof job.verification.job, "%s", query_text(stmt, 22));
+    if (!job_state_parse(query_text(stmt, 4), &job.state) || !verify_result_parse(query_text(stmt, 23), &job.verification.result))
+        return err_set(err, ERR_STORE, "job %s is in the unknown state '%s', its verification '%s'", job.id, query_text(stmt, 4),
+                       query_text(stmt, 23));
     if (dup_column(stmt, 9, &job.spec) != 0 || dup_column(stmt, 10, &job.hello) != 0 ||
         dup_column(stmt, 13, &job.reason_text) != 0) {
         job_done(&job);
@@ -89,21 +97,16 @@ int store_job_get(struct store *store, const struct viewer *viewer, const char *
     return rc;
 }
 
-int store_job_add(struct store *store, const struct viewer *owner, const char *spec, int epochs, struct job *ret_job,
+int store_job_add(struct store *store, const struct viewer *owner, const struct job_new *new, struct job *ret_job,
                   struct err *err) {
-    static const char sql[] = "INSERT INTO job (id, owner, epochs, spec, created_us) VALUES (?1, ?2, ?3, ?4, ?5)";
+    static const char sql[] = "INSERT INTO job (id, owner, epochs, spec, created_us, verifies) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
     char id[JOB_ID_MAX];
-    if (job_id_make(id, err) != 0 || query_write(store, err, sql, "sidsi", id, owner->account, epochs, spec, clock_unix_us()) < 0)
+    if (job_id_make(id, err) != 0 || query_write(store, err, sql, "sidsis", id, owner->account, new->epochs, new->spec,
+                                                 clock_unix_us(), new->verifies != NULL ? new->verifies : "") < 0)
         return -1;
-    struct job job;
-    if (store_job_get(store, &viewer_daemon, id, &job, err) != 0)
+    if (new->verifies != NULL && verify_begin(store, id, new->verifies, err) != 0)
         return -1;
-    if (event_add_job(store, &job, err) != 0) {
-        job_done(&job);
-        return -1;
-    }
-    *ret_job = job;
-    return 0;
+    return job_tell(store, id, ret_job, err);
 }
 
 static int walk(struct store *store, sqlite3_stmt *stmt, store_job_fn *fn, void *arg, struct err *err) {
@@ -176,7 +179,7 @@ int store_job_delete(struct store *store, const struct viewer *viewer, const cha
         return -1;
     int rc;
     if (job_state_ended(job.state))
-        rc = delete_rows(store, &job, err);
+        rc = verify_check_unused(store, id, err) == 0 ? delete_rows(store, &job, err) : -1;
     else
         rc = err_set(err, ERR_CONFLICT, "job %s is %s; only a job that has ended can be deleted: cancel it first", job.id,
                      job_state_name(job.state));

@@ -35,11 +35,11 @@ static const char move_sql[] =
     "UPDATE job SET state = ?4, attempt = attempt + ?5, tries = max(0, tries * ?6 + ?7), "
     "started_us = CASE ?8 WHEN 1 THEN iif(started_us = 0, ?9, started_us) WHEN -1 THEN 0 ELSE started_us END, ended_us = ?10, "
     "cancel_requested_us = cancel_requested_us * ?11, reason = coalesce(?12, reason), "
-    "reason_text = iif(?12 IS NULL, reason_text, ?13), device = coalesce(?14, device) "
+    "reason_text = iif(?12 IS NULL, reason_text, ?13), device = coalesce(?14, device), stopped_early = ?15, "
+    "best_epoch = iif(?16 > 0, ?16, best_epoch) "
     "WHERE id = ?1 AND state = ?2 AND attempt = ?3";
 
-/* Why nothing was changed. */
-static int explain(struct store *store, const char *id, enum job_state from, int attempt, struct err *err) {
+int job_explain(struct store *store, const char *id, enum job_state from, int attempt, struct err *err) {
     struct job job;
     if (store_job_get(store, &viewer_daemon, id, &job, err) != 0)
         return -1;
@@ -49,8 +49,7 @@ static int explain(struct store *store, const char *id, enum job_state from, int
     return -1;
 }
 
-/* Reads the job again and appends its event. */
-static int tell(struct store *store, const char *id, struct job *ret_job, struct err *err) {
+int job_tell(struct store *store, const char *id, struct job *ret_job, struct err *err) {
     struct job job;
     if (store_job_get(store, &viewer_daemon, id, &job, err) != 0)
         return -1;
@@ -62,19 +61,30 @@ static int tell(struct store *store, const char *id, struct job *ret_job, struct
     return rc;
 }
 
+/* Tells of a job that has moved. */
+static int moved(struct store *store, const char *id, struct job *ret_job, struct err *err) {
+    struct job job;
+    if (job_tell(store, id, &job, err) != 0)
+        return -1;
+    int rc = verify_follow(store, &job, err);
+    job_done(&job);
+    return rc == 0 && ret_job != NULL ? store_job_get(store, &viewer_daemon, id, ret_job, err) : rc;
+}
+
 int store_job_move(struct store *store, const char *id, enum job_state from, int attempt, enum job_state to,
                    const struct job_change *change, struct job *ret_job, struct err *err) {
     if (!job_state_may(from, to))
         return err_set(err, ERR_INTERNAL, "a job cannot go from %s to %s", job_state_name(from), job_state_name(to));
     struct job_change none = {0};
-    struct effect effect = effect_of(from, to, change != NULL ? change : &none);
-    int changed =
-        query_write(store, err, move_sql, "ssdsddddiidsss", id, job_state_name(from), attempt, job_state_name(to),
-                    effect.attempt_add, effect.tries_keep, effect.tries_add, effect.started, clock_unix_us(), effect.ended_us,
-                    effect.cancel_keep, effect.reason, effect.reason_text, change != NULL ? change->device : NULL);
+    change = change != NULL ? change : &none;
+    struct effect effect = effect_of(from, to, change);
+    int changed = query_write(store, err, move_sql, "ssdsddddiidsssdd", id, job_state_name(from), attempt, job_state_name(to),
+                              effect.attempt_add, effect.tries_keep, effect.tries_add, effect.started, clock_unix_us(),
+                              effect.ended_us, effect.cancel_keep, effect.reason, effect.reason_text, change->device,
+                              (int)change->stopped_early, change->best_epoch);
     if (changed < 0)
         return -1;
-    return changed == 0 ? explain(store, id, from, attempt, err) : tell(store, id, ret_job, err);
+    return changed == 0 ? job_explain(store, id, from, attempt, err) : moved(store, id, ret_job, err);
 }
 
 int store_job_claim(struct store *store, const char *device, struct job *ret_job, bool *ret_found, struct err *err) {
@@ -94,17 +104,11 @@ int store_job_claim(struct store *store, const char *device, struct job *ret_job
     return rc;
 }
 
-int store_job_hello(struct store *store, const char *id, int attempt, const char *hello, struct err *err) {
-    static const char sql[] = "UPDATE job SET hello = ?3 WHERE id = ?1 AND attempt = ?2 AND state IN ('starting', 'running')";
-    int changed = query_write(store, err, sql, "sds", id, attempt, hello);
-    return changed == 0 ? explain(store, id, JOB_STARTING, attempt, err) : changed < 0 ? -1 : 0;
-}
-
 int store_job_cancel_requested(struct store *store, const char *id, struct err *err) {
     static const char sql[] = "UPDATE job SET cancel_requested_us = ?2 WHERE id = ?1 AND cancel_requested_us = 0 AND state IN "
                               "('queued', 'starting', 'running')";
     int changed = query_write(store, err, sql, "si", id, clock_unix_us());
     if (changed < 0)
         return -1;
-    return changed == 0 ? 0 : tell(store, id, NULL, err); /* asked before, or too late: nothing to tell */
+    return changed == 0 ? 0 : job_tell(store, id, NULL, err); /* asked before, or too late: nothing to tell */
 }

@@ -26,7 +26,7 @@ int store_open_with(const char *dir, const struct migration *known, size_t n, st
 
 /* --- store.c --- */
 
-enum { STATEMENTS_MAX = 48, WAL_PAGES_MAX = 1000 };
+enum { STATEMENTS_MAX = 64, WAL_PAGES_MAX = 1000 };
 
 struct statement {
     const char *sql; /* by address: every SQL text is a constant */
@@ -44,7 +44,7 @@ struct store {
     int wal_pages;   /* in the log file after the last commit */
 };
 
-/* --- query.c: types is one letter per argument: 's' const char * (NULL allowed), 'i' int64_t, 'd' int --- */
+/* --- query.c: types is one letter per argument: 's' const char * (NULL allowed), 'i' int64_t, 'd' int, 'r' double --- */
 
 /* A prepared statement with its arguments bound; NULL on failure. Arguments must live until query_end. */
 sqlite3_stmt *query_start(struct store *store, struct err *err, const char *sql, const char *types, ...);
@@ -74,6 +74,30 @@ extern const struct viewer viewer_daemon;
 
 /* "job_" and 22 characters of base62 from the kernel's random numbers. */
 int job_id_make(char ret_id[JOB_ID_MAX], struct err *err);
+
+/* --- job_move.c --- */
+
+/* Reads a job again and appends its event. ret_job may be NULL. */
+int job_tell(struct store *store, const char *id, struct job *ret_job, struct err *err);
+
+/* ERR_CONFLICT: why a change of a job in (from, attempt) found no row; ERR_NOT_FOUND. Returns -1. */
+int job_explain(struct store *store, const char *id, enum job_state from, int attempt, struct err *err);
+
+/* --- verify.c --- */
+
+bool verify_result_parse(const char *name, enum verify_result *ret_result);
+
+/* Marks both sides of a verification that begins. */
+int verify_begin(struct store *store, const char *verifier, const char *verified, struct err *err);
+
+/* What a verifying job's move means for a verification without an answer: its end leaves it unfinished, another try takes it up
+ * again. */
+int verify_follow(struct store *store, const struct job *verifier, struct err *err);
+
+/* ERR_CONFLICT while a job that has not ended verifies this one. */
+int verify_check_unused(struct store *store, const char *id, struct err *err);
+
+/* --- event.c --- */
 
 /* Appends a "job" event of a job's present state. */
 int event_add_job(struct store *store, const struct job *job, struct err *err);

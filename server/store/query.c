@@ -53,6 +53,8 @@ static int bind(sqlite3_stmt *stmt, const char *types, va_list *args) {
             rc = sqlite3_bind_text(stmt, i + 1, va_arg(*args, const char *), -1, SQLITE_STATIC);
         else if (types[i] == 'i')
             rc = sqlite3_bind_int64(stmt, i + 1, va_arg(*args, int64_t));
+        else if (types[i] == 'r')
+            rc = sqlite3_bind_double(stmt, i + 1, va_arg(*args, double));
         else
             rc = sqlite3_bind_int(stmt, i + 1, va_arg(*args, int));
         if (rc != SQLITE_OK)

@@ -32,7 +32,7 @@ enum job_state {
     JOB_STATES(JOB_ENUM)
 #undef JOB_ENUM
 };
-enum { JOB_STATES_N = JOB_CANCELLED + 1, JOB_ID_MAX = 32 };
+enum { JOB_STATES_N = JOB_CANCELLED + 1, JOB_ID_MAX = 32, WEIGHTS_SHA256_MAX = 65 };
 
 const char *job_state_name(enum job_state state);
 bool job_state_parse(const char *name, enum job_state *ret_state);
@@ -85,6 +85,24 @@ bool store_visible(const struct viewer *viewer, int64_t owner_account);
 
 /* --- job.c --- */
 
+/* Whether a job that was run again came out the same. Pending while the verifying job has not ended; unfinished when it ended
+ * without an answer, until it is tried again. */
+#define VERIFY_RESULTS(X)            \
+    X(VERIFY_NONE, "")               \
+    X(VERIFY_PENDING, "pending")     \
+    X(VERIFY_IDENTICAL, "identical") \
+    X(VERIFY_DIFFERS, "differs")     \
+    X(VERIFY_UNFINISHED, "unfinished")
+
+enum verify_result {
+#define VERIFY_ENUM(name, text) name,
+    VERIFY_RESULTS(VERIFY_ENUM)
+#undef VERIFY_ENUM
+};
+enum { VERIFY_RESULTS_N = VERIFY_UNFINISHED + 1 };
+
+const char *verify_result_name(enum verify_result result);
+
 struct job {
     int64_t seq;         /* internal key and order of submission */
     char id[JOB_ID_MAX]; /* "job_" + 22 characters of base62 */
@@ -94,12 +112,21 @@ struct job {
     int attempt; /* attempts started, all in all; the fence of compare-and-set */
     int tries;   /* attempts since submission or the last retry by a person; the limit of automatic retries counts these */
     int epochs_done, epochs;
+    int best_epoch;                /* by the validation set; 0: none */
+    bool stopped_early;            /* succeeded with fewer epochs than asked for */
+    double test_accuracy;          /* of the newest epoch; NAN before the first */
     char *spec;                    /* canonical JSON */
     char *hello;                   /* the worker's hello of the last attempt, JSON, or NULL */
     char device[64];               /* "" before the first start */
     char reason[32], *reason_text; /* err_name and sentence of a failure or of the last interruption; "" and NULL if none */
     int64_t created_us, started_us, ended_us; /* 0: not yet */
     int64_t cancel_requested_us;              /* 0: no */
+    char verifies[JOB_ID_MAX];                /* the job that this one runs again; "" */
+    struct {                                  /* the newest verification, of this job or by it */
+        enum verify_result result;
+        char job[JOB_ID_MAX]; /* the other side; "" */
+        int epoch;            /* the first that differs; 0: none */
+    } verification;
 };
 
 void job_done(struct job *job); /* frees what it holds; accepts zeroed memory */
@@ -111,11 +138,19 @@ json_t *job_to_json(const struct job *job);
 struct job_change {                   /* what a move records beside the state; zeroed: nothing */
     const char *reason, *reason_text; /* NULL: an end or a retry by a person clears them, another move keeps them */
     const char *device;
-    bool uncounted; /* back to queued: the attempt that ends here does not count among the tries */
+    bool uncounted;     /* back to queued: the attempt that ends here does not count among the tries */
+    bool stopped_early; /* to succeeded: with fewer epochs than asked for */
+    int best_epoch;     /* 0: keeps what the epochs said */
+};
+
+struct job_new {
+    const char *spec; /* canonical JSON */
+    int epochs;
+    const char *verifies; /* NULL, or the job that this one runs again: both are marked with a pending verification */
 };
 
 /* Inserts a queued job (id, created_us are made here) and its first event. *ret_job is filled. */
-int store_job_add(struct store *store, const struct viewer *owner, const char *spec, int epochs, struct job *ret_job,
+int store_job_add(struct store *store, const struct viewer *owner, const struct job_new *new, struct job *ret_job,
                   struct err *err);
 int store_job_get(struct store *store, const struct viewer *viewer, const char *id, struct job *ret_job, struct err *err);
 
@@ -134,11 +169,10 @@ int store_job_move(struct store *store, const char *id, enum job_state from, int
 /* The oldest queued job, moved to starting on a device. *ret_found tells whether there was one. */
 int store_job_claim(struct store *store, const char *device, struct job *ret_job, bool *ret_found, struct err *err);
 
-int store_job_hello(struct store *store, const char *id, int attempt, const char *hello, struct err *err);
 int store_job_cancel_requested(struct store *store, const char *id, struct err *err);
 
 /* Deletes an ended job with its epochs and events; a "job" event {"id", "state": "deleted"} stays. ERR_CONFLICT when it has not
- * ended. */
+ * ended, or is being verified by a job that has not. */
 int store_job_delete(struct store *store, const struct viewer *viewer, const char *id, struct err *err);
 
 /* Number of jobs per state. */
@@ -147,12 +181,43 @@ int store_job_counts(struct store *store, int64_t ret_counts[JOB_STATES_N], stru
 /* How many queued jobs stand before this one. */
 int store_job_position(struct store *store, int64_t seq, int64_t *ret_position, struct err *err);
 
+/* --- attempt.c --- */
+
+/* What the worker of an attempt says of itself (JSON): kept with the attempt, and as the job's newest. */
+int store_job_hello(struct store *store, const char *id, int attempt, const char *hello, struct err *err);
+
+/* The attempts whose workers said something, first to last. Pointers are borrowed; non-zero ends the walk. */
+typedef int store_attempt_fn(void *arg, int attempt, const char *hello);
+int store_attempt_list(struct store *store, int64_t job_seq, store_attempt_fn *fn, void *arg, struct err *err);
+
+/* --- verify.c --- */
+
+/* The result of a verifying job, told on both sides; on the verified one only while this is its newest verification. epoch: the
+ * first that differs, else 0. */
+int store_verify_set(struct store *store, const char *verifier, enum verify_result result, int epoch, struct err *err);
+
 /* --- epoch.c --- */
 
-/* Stores an epoch (body: the JSON of the API's epoch without "job") and its event, if (attempt) is current and the epoch is the
- * next one; an epoch that is already there is ignored and *ret_new is false. */
-int store_epoch_add(struct store *store, const char *job, int attempt, int epoch, const char *body, bool *ret_new,
+struct epoch_new {
+    int epoch;
+    const char *body; /* the JSON of the API's epoch without "job" */
+    double test_accuracy;
+    bool best;                  /* the best one up to now, by the validation set */
+    const char *weights_sha256; /* 64 digits */
+};
+
+/* Stores an epoch and its event, if (attempt) is current and the epoch is the next one; an epoch that is already there is ignored
+ * and *ret_new is false. */
+int store_epoch_add(struct store *store, const char *job, int attempt, const struct epoch_new *new, bool *ret_new,
                     struct err *err);
+
+/* The SHA-256 of the weights after each epoch, in order; "" where it was not recorded. */
+typedef int store_weights_fn(void *arg, int epoch, int attempt, const char *sha256);
+int store_weights_list(struct store *store, int64_t job_seq, store_weights_fn *fn, void *arg, struct err *err);
+
+/* The same of one epoch of a job; "" when there is none. */
+int store_weights_get(struct store *store, const char *job, int epoch, char ret_sha256[WEIGHTS_SHA256_MAX], struct err *err);
+
 typedef int store_epoch_fn(void *arg, int epoch, const char *body);
 int store_epoch_list(struct store *store, const struct viewer *viewer, const char *job, int after, int limit, store_epoch_fn *fn,
                      void *arg, struct err *err);

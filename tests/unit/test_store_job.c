@@ -28,7 +28,7 @@ static void test_every_move(void **state) {
             bool is_new;
             rig_bring(rig, (enum job_state)from, id);
             if (from == JOB_RUNNING)
-                assert_int_equal(store_epoch_add(rig->store, id, 1, 1, "{\"epoch\":1}", &is_new, &err), 0);
+                assert_int_equal(rig_epoch(rig, id, 1, 1, &is_new, &err), 0);
             bool may = strstr(allowed[from], job_state_name((enum job_state)to)) != NULL;
             int rc = rig_move(rig, id, (enum job_state)to, &err);
             struct job job = rig_get(rig, id);
@@ -138,6 +138,97 @@ static void test_success_needs_every_epoch(void **state) {
     assert_int_equal(rig_number(rig, "SELECT count(*) FROM job"), 1);
 }
 
+static void test_early_stop_succeeds(void **state) {
+    struct rig *rig = *state;
+    char id[JOB_ID_MAX];
+    struct err err = {0};
+    bool is_new;
+    struct epoch_new best = {.epoch = 1, .body = "{\"epoch\":1}", .test_accuracy = 0.5, .best = true, .weights_sha256 = ""};
+    rig_add(rig, 5, id);
+    claim(rig, id);
+    rig_move(rig, id, JOB_RUNNING, &err);
+    assert_int_equal(store_epoch_add(rig->store, id, 1, &best, &is_new, &err), 0);
+    assert_int_equal(rig_epoch(rig, id, 1, 2, &is_new, &err), 0);
+    struct job job = rig_get(rig, id);
+    assert_true(job.best_epoch == 1 && job.test_accuracy == 0.25); /* of the newest one */
+    job_done(&job);
+    struct job_change change = {.stopped_early = true};
+    assert_int_equal(store_job_move(rig->store, id, JOB_RUNNING, 1, JOB_SUCCEEDED, &change, &job, &err), 0);
+    assert_true(job.stopped_early && job.best_epoch == 1 && job.epochs_done == 2);
+    json_t *value = job_to_json(&job);
+    assert_int_equal(json_integer_value(json_object_get(value, "best_epoch")), 1);
+    assert_true(json_is_true(json_object_get(value, "stopped_early")));
+    assert_true(json_real_value(json_object_get(value, "test_accuracy")) == 0.25);
+    json_decref(value);
+    job_done(&job);
+}
+
+/* --- verifications --- */
+
+/* A job that has succeeded, and a queued one that runs it again. */
+static void add_verification(struct rig *rig, char ret_verified[JOB_ID_MAX], char ret_verifier[JOB_ID_MAX]) {
+    struct err err = {0};
+    struct job job;
+    rig_bring(rig, JOB_SUCCEEDED, ret_verified);
+    struct job_new new = {.spec = "{}", .epochs = 1, .verifies = ret_verified};
+    assert_int_equal(store_job_add(rig->store, &rig->viewer, &new, &job, &err), 0);
+    assert_string_equal(job.verifies, ret_verified);
+    memcpy(ret_verifier, job.id, JOB_ID_MAX);
+    job_done(&job);
+}
+
+static void expect_verification(struct rig *rig, const char *id, enum verify_result result, const char *other, int epoch) {
+    struct job job = rig_get(rig, id);
+    assert_int_equal(job.verification.result, result);
+    assert_string_equal(job.verification.job, other);
+    assert_int_equal(job.verification.epoch, epoch);
+    job_done(&job);
+}
+
+static void test_verification_marks_both(void **state) {
+    struct rig *rig = *state;
+    char verified[JOB_ID_MAX], verifier[JOB_ID_MAX];
+    struct err err = {0};
+    add_verification(rig, verified, verifier);
+    expect_verification(rig, verified, VERIFY_PENDING, verifier, 0);
+    expect_verification(rig, verifier, VERIFY_PENDING, verified, 0);
+    int64_t before = rig_number(rig, "SELECT count(*) FROM event");
+    assert_int_equal(store_verify_set(rig->store, verifier, VERIFY_DIFFERS, 1, &err), 0);
+    assert_int_equal(rig_number(rig, "SELECT count(*) FROM event"), before + 2); /* each side tells */
+    expect_verification(rig, verified, VERIFY_DIFFERS, verifier, 1);
+    expect_verification(rig, verifier, VERIFY_DIFFERS, verified, 1);
+}
+
+static void test_older_verification_changes_one_side(void **state) {
+    struct rig *rig = *state;
+    char verified[JOB_ID_MAX], older[JOB_ID_MAX], newer[JOB_ID_MAX];
+    struct err err = {0};
+    struct job job;
+    add_verification(rig, verified, older);
+    struct job_new new = {.spec = "{}", .epochs = 1, .verifies = verified};
+    assert_int_equal(store_job_add(rig->store, &rig->viewer, &new, &job, &err), 0);
+    memcpy(newer, job.id, JOB_ID_MAX);
+    job_done(&job);
+    assert_int_equal(store_verify_set(rig->store, older, VERIFY_IDENTICAL, 0, &err), 0);
+    expect_verification(rig, older, VERIFY_IDENTICAL, verified, 0);
+    expect_verification(rig, verified, VERIFY_PENDING, newer, 0);
+}
+
+static void test_verification_without_an_answer(void **state) {
+    struct rig *rig = *state;
+    char verified[JOB_ID_MAX], verifier[JOB_ID_MAX];
+    struct err err = {0}, in_use = {0};
+    add_verification(rig, verified, verifier);
+    assert_int_equal(store_job_delete(rig->store, &rig->viewer, verified, &in_use), -1);
+    assert_int_equal(in_use.code, ERR_CONFLICT);
+    assert_int_equal(rig_move(rig, verifier, JOB_CANCELLED, &err), 0);
+    expect_verification(rig, verified, VERIFY_UNFINISHED, verifier, 0);
+    assert_int_equal(rig_move(rig, verifier, JOB_QUEUED, &err), 0);
+    expect_verification(rig, verified, VERIFY_PENDING, verifier, 0);
+    assert_int_equal(rig_move(rig, verifier, JOB_CANCELLED, &err), 0);
+    assert_int_equal(store_job_delete(rig->store, &rig->viewer, verified, &err), 0);
+}
+
 static void test_cancel_request(void **state) {
     struct rig *rig = *state;
     char id[JOB_ID_MAX];
@@ -161,20 +252,20 @@ static void test_epochs(void **state) {
     struct err err = {0}, gap = {0}, stale = {0}, beyond = {0}, waiting = {0};
     bool is_new = false;
     rig_add(rig, 2, id);
-    assert_int_equal(store_epoch_add(rig->store, id, 0, 1, "{\"epoch\":1}", &is_new, &waiting), -1);
+    assert_int_equal(rig_epoch(rig, id, 0, 1, &is_new, &waiting), -1);
     assert_int_equal(waiting.code, ERR_CONFLICT); /* it does not run yet */
     claim(rig, id);
     assert_int_equal(rig_move(rig, id, JOB_RUNNING, &err), 0);
-    assert_int_equal(store_epoch_add(rig->store, id, 1, 2, "{\"epoch\":2}", &is_new, &gap), -1);
+    assert_int_equal(rig_epoch(rig, id, 1, 2, &is_new, &gap), -1);
     assert_int_equal(gap.code, ERR_CONFLICT);
-    assert_int_equal(store_epoch_add(rig->store, id, 1, 1, "{\"epoch\":1}", &is_new, &err), 0);
+    assert_int_equal(rig_epoch(rig, id, 1, 1, &is_new, &err), 0);
     assert_true(is_new);
-    assert_int_equal(store_epoch_add(rig->store, id, 1, 1, "{\"epoch\":1}", &is_new, &err), 0);
+    assert_int_equal(rig_epoch(rig, id, 1, 1, &is_new, &err), 0);
     assert_false(is_new);
-    assert_int_equal(store_epoch_add(rig->store, id, 0, 2, "{\"epoch\":2}", &is_new, &stale), -1);
+    assert_int_equal(rig_epoch(rig, id, 0, 2, &is_new, &stale), -1);
     assert_int_equal(stale.code, ERR_CONFLICT);
-    assert_int_equal(store_epoch_add(rig->store, id, 1, 2, "{\"epoch\":2}", &is_new, &err), 0);
-    assert_int_equal(store_epoch_add(rig->store, id, 1, 3, "{\"epoch\":3}", &is_new, &beyond), -1);
+    assert_int_equal(rig_epoch(rig, id, 1, 2, &is_new, &err), 0);
+    assert_int_equal(rig_epoch(rig, id, 1, 3, &is_new, &beyond), -1);
     assert_int_equal(rig_number(rig, "SELECT count(*) FROM epoch"), 2);
     assert_int_equal(rig_number(rig, "SELECT count(*) FROM event WHERE type = 'epoch'"), 2);
     assert_int_equal(rig_number(rig, "SELECT epochs_done FROM job"), 2);
@@ -195,21 +286,19 @@ static int see_epoch(void *arg, int epoch, const char *body) {
 
 static void test_epoch_list(void **state) {
     struct rig *rig = *state;
-    char id[JOB_ID_MAX], body[32];
+    char id[JOB_ID_MAX];
     struct err err = {0};
     bool is_new;
     rig_add(rig, 5, id);
     claim(rig, id);
     rig_move(rig, id, JOB_RUNNING, &err);
-    for (int i = 1; i <= 5; i++) {
-        snprintf(body, sizeof body, "{\"e\":%d}", i);
-        assert_int_equal(store_epoch_add(rig->store, id, 1, i, body, &is_new, &err), 0);
-    }
+    for (int i = 1; i <= 5; i++)
+        assert_int_equal(rig_epoch(rig, id, 1, i, &is_new, &err), 0);
     struct seen page = {0}, stopped = {.stop_at = 1};
     assert_int_equal(store_epoch_list(rig->store, &rig->viewer, id, 1, 2, see_epoch, &page, &err), 0);
-    assert_string_equal(page.text, "2:{\"e\":2} 3:{\"e\":3} ");
+    assert_string_equal(page.text, "2:{\"epoch\":2} 3:{\"epoch\":3} ");
     assert_int_equal(store_epoch_list(rig->store, &rig->viewer, id, 4, 9, see_epoch, &stopped, &err), 0);
-    assert_string_equal(stopped.text, "5:{\"e\":5} ");
+    assert_string_equal(stopped.text, "5:{\"epoch\":5} ");
     assert_int_equal(store_epoch_list(rig->store, &rig->viewer, "job_none", 0, 9, see_epoch, &page, &err), -1);
     assert_int_equal(err.code, ERR_NOT_FOUND);
 }
@@ -218,6 +307,49 @@ static int see_job(void *arg, const struct job *job) {
     struct seen *seen = arg;
     strncat(seen->text, job_state_name(job->state), 1);
     return ++seen->n == seen->stop_at;
+}
+
+static int see_weights(void *arg, int epoch, int attempt, const char *sha256) {
+    struct seen *seen = arg;
+    char one[32];
+    snprintf(one, sizeof one, "%d:%d:%s ", epoch, attempt, sha256 + 62);
+    strcat(seen->text, one);
+    return 0;
+}
+
+static int see_attempt(void *arg, int attempt, const char *hello) {
+    struct seen *seen = arg;
+    char one[64];
+    snprintf(one, sizeof one, "%d:%s ", attempt, hello);
+    strcat(seen->text, one);
+    return 0;
+}
+
+static void test_weights_and_attempts(void **state) {
+    struct rig *rig = *state;
+    char id[JOB_ID_MAX], sha256[WEIGHTS_SHA256_MAX];
+    struct err err = {0};
+    bool is_new;
+    struct seen weights = {0}, attempts = {0};
+    rig_add(rig, 3, id);
+    for (int attempt = 1; attempt <= 2; attempt++) {
+        claim(rig, id);
+        assert_int_equal(store_job_hello(rig->store, id, attempt, attempt == 1 ? "{\"a\":1}" : "{\"a\":2}", &err), 0);
+        rig_move(rig, id, JOB_RUNNING, &err);
+        assert_int_equal(rig_epoch(rig, id, attempt, attempt, &is_new, &err), 0);
+        rig_move(rig, id, JOB_QUEUED, &err);
+    }
+    struct job job = rig_get(rig, id);
+    assert_int_equal(store_weights_list(rig->store, job.seq, see_weights, &weights, &err), 0);
+    assert_string_equal(weights.text, "1:1:01 2:2:02 ");
+    assert_int_equal(store_attempt_list(rig->store, job.seq, see_attempt, &attempts, &err), 0);
+    assert_string_equal(attempts.text, "1:{\"a\":1} 2:{\"a\":2} ");
+    assert_string_equal(job.hello, "{\"a\":2}");
+    job_done(&job);
+    assert_int_equal(store_weights_get(rig->store, id, 2, sha256, &err), 0);
+    assert_string_equal(sha256 + 60, "0002");
+    assert_int_equal(store_weights_get(rig->store, id, 3, sha256, &err), 0);
+    assert_string_equal(sha256, "");
 }
 
 static void test_list(void **state) {
@@ -316,6 +448,11 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_queue_is_first_in_first_out, rig_setup, rig_teardown),
         cmocka_unit_test_setup_teardown(test_attempts_and_tries, rig_setup, rig_teardown),
         cmocka_unit_test_setup_teardown(test_success_needs_every_epoch, rig_setup, rig_teardown),
+        cmocka_unit_test_setup_teardown(test_early_stop_succeeds, rig_setup, rig_teardown),
+        cmocka_unit_test_setup_teardown(test_verification_marks_both, rig_setup, rig_teardown),
+        cmocka_unit_test_setup_teardown(test_older_verification_changes_one_side, rig_setup, rig_teardown),
+        cmocka_unit_test_setup_teardown(test_verification_without_an_answer, rig_setup, rig_teardown),
+        cmocka_unit_test_setup_teardown(test_weights_and_attempts, rig_setup, rig_teardown),
         cmocka_unit_test_setup_teardown(test_cancel_request, rig_setup, rig_teardown),
         cmocka_unit_test_setup_teardown(test_epochs, rig_setup, rig_teardown),
         cmocka_unit_test_setup_teardown(test_epoch_list, rig_setup, rig_teardown),

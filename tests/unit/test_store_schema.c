@@ -201,6 +201,35 @@ static void test_settings(void **state) {
                      0);
 }
 
+/* A database of the spine: its rows, and the keys it gave away, are still there after the engine's migration. */
+static void test_spine_to_engine(void **state) {
+    struct rig *rig = *state;
+    struct err err = {0};
+    char path[128];
+    store_close(rig->store);
+    snprintf(path, sizeof path, "%s/residuum.db", rig->dir);
+    assert_int_equal(remove(path), 0);
+    if (store_open_with(rig->dir, migrations, 1, &rig->store, &err) != 0)
+        fail_msg("%s", err.text);
+    rig_sql(rig, "INSERT INTO job (id, owner, attempt, epochs, spec, hello, created_us) VALUES "
+                 "('job_old', 1, 2, 3, '{}', '{\"a\":1}', 5), ('job_gone', 1, 0, 1, '{}', NULL, 6);"
+                 "INSERT INTO epoch SELECT seq, 1, 1, 7, '{\"test\":{\"accuracy\":0.5}}' FROM job WHERE id = 'job_old';"
+                 "INSERT INTO epoch SELECT seq, 2, 2, 8, '{\"test\":{\"accuracy\":0.75}}' FROM job WHERE id = 'job_old';"
+                 "UPDATE job SET epochs_done = 2 WHERE id = 'job_old'; DELETE FROM job WHERE id = 'job_gone'");
+    rig_reopen(rig);
+    struct job job = rig_get(rig, "job_old");
+    assert_true(job.seq == 1 && job.epochs_done == 2 && job.attempt == 2 && job.created_us == 5 && job.test_accuracy == 0.75);
+    job_done(&job);
+    assert_int_equal(rig_number(rig, "SELECT count(*) FROM epoch WHERE job = 1"), 2);
+    assert_int_equal(rig_number(rig, "SELECT count(*) FROM attempt WHERE job = 1 AND attempt = 2 AND hello = '{\"a\":1}'"), 1);
+    char id[JOB_ID_MAX];
+    rig_add(rig, 1, id);
+    assert_int_equal(rig_number(rig, "SELECT max(seq) FROM job"), 3);
+    rig_sql(rig, "DELETE FROM job WHERE seq = 1"); /* still takes its rows along */
+    assert_int_equal(rig_number(rig, "SELECT count(*) FROM epoch"), 0);
+    assert_int_equal(rig_number(rig, "SELECT count(*) FROM attempt"), 0);
+}
+
 static void test_recovery(void **state) {
     struct rig *rig = *state;
     char starting[JOB_ID_MAX], running[JOB_ID_MAX], cancelled[JOB_ID_MAX], queued[JOB_ID_MAX];
@@ -243,6 +272,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_child_holds_no_lock, rig_setup, rig_teardown),
         cmocka_unit_test_setup_teardown(test_not_a_database, rig_setup, rig_teardown),
         cmocka_unit_test_setup_teardown(test_settings, rig_setup, rig_teardown),
+        cmocka_unit_test_setup_teardown(test_spine_to_engine, rig_setup, rig_teardown),
         cmocka_unit_test_setup_teardown(test_recovery, rig_setup, rig_teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
