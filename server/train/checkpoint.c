@@ -38,7 +38,8 @@ static size_t list_tensors(const struct graph *graph, struct tensor *tensors, st
             struct tensor *tensor = &tensors[n];
             *tensor = (struct tensor){.kind = (enum backend_tensor)kind, .param = i};
             snprintf(tensor->name, sizeof tensor->name, kind == TENSOR_VALUE ? "%s" : "optimizer.%s.momentum", param->name);
-            entries[n++] = (struct safetensors_entry){tensor->name, param->shape, param->dims, param->count};
+            entries[n++] =
+                (struct safetensors_entry){tensor->name, param->shape, param->dims, param->count, SAFETENSORS_F32, NULL};
         }
     return n;
 }
@@ -97,6 +98,7 @@ static json_t *metadata_json(const struct trainer *t) {
 static int get_tensors(struct trainer *t, const struct list *list, struct err *err) {
     float *at = t->tensors;
     for (size_t i = 0; i < list->n; i++) {
+        list->entries[i].values = at;
         if (t->api->get_tensor(t->plan, list->tensors[i].kind, list->tensors[i].param, at, err) != 0)
             return -1;
         at += list->entries[i].count;
@@ -108,7 +110,7 @@ static int save_list(struct trainer *t, const struct list *list, int64_t *ret_by
     json_t *metadata = metadata_json(t);
     int rc = metadata == NULL ? err_set(err, ERR_MEMORY, "out of memory while writing a checkpoint") : get_tensors(t, list, err);
     if (rc == 0)
-        rc = safetensors_write(t->job->dir, file_name, metadata, list->entries, list->n, t->tensors, ret_bytes, err);
+        rc = safetensors_write(t->job->dir, file_name, metadata, list->entries, list->n, ret_bytes, err);
     json_decref(metadata);
     return rc;
 }

@@ -1,15 +1,45 @@
 /* Writes and reads safetensors files: see safetensors.h. */
 #include "server/train/safetensors.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "common/file.h"
 #include "common/json.h"
 
-enum { SIZE_BYTES = 8, ALIGNMENT = 8 };
+enum { SIZE_BYTES = 8, ALIGNMENT = 8, HEADER_PARTS = 3 };
 static const char metadata_key[] = "__metadata__";
+
+/* --- types --- */
+
+static const struct {
+    const char *name;
+    size_t bytes;
+} dtypes[] = {[SAFETENSORS_F32] = {"F32", 4},
+              [SAFETENSORS_F64] = {"F64", 8},
+              [SAFETENSORS_I32] = {"I32", 4},
+              /* not read, but a file may hold them */
+              {"F16", 2},
+              {"BF16", 2},
+              {"I64", 8},
+              {"I16", 2},
+              {"I8", 1},
+              {"U64", 8},
+              {"U32", 4},
+              {"U16", 2},
+              {"U8", 1},
+              {"BOOL", 1}};
+
+static size_t dtype_bytes(const char *name) {
+    for (size_t i = 0; name != NULL && i < sizeof dtypes / sizeof dtypes[0]; i++)
+        if (strcmp(dtypes[i].name, name) == 0)
+            return dtypes[i].bytes;
+    return 0;
+}
+
+static size_t entry_bytes(const struct safetensors_entry *entry) {
+    return entry->count * dtypes[entry->type].bytes;
+}
 
 /* --- writing --- */
 
@@ -20,69 +50,61 @@ static json_t *entry_json(const struct safetensors_entry *entry, size_t begin) {
             json_decref(shape);
             return NULL;
         }
-    return json_pack("{s:s, s:o, s:[I, I]}", "dtype", "F32", "shape", shape, "data_offsets", (json_int_t)begin,
-                     (json_int_t)(begin + entry->count * sizeof(float)));
+    return json_pack("{s:s, s:o, s:[I, I]}", "dtype", dtypes[entry->type].name, "shape", shape, "data_offsets", (json_int_t)begin,
+                     (json_int_t)(begin + entry_bytes(entry)));
 }
 
-static json_t *header_json(const json_t *metadata, const struct safetensors_entry *entries, size_t entries_n, size_t *ret_bytes) {
+static json_t *header_json(const json_t *metadata, const struct safetensors_entry *entries, size_t entries_n) {
     json_t *header = json_object();
     int rc = json_object_set_new(header, metadata_key, json_copy((json_t *)metadata));
     size_t at = 0;
     for (size_t i = 0; i < entries_n && rc == 0; i++) {
         rc = json_object_set_new(header, entries[i].name, entry_json(&entries[i], at));
-        at += entries[i].count * sizeof(float);
+        at += entry_bytes(&entries[i]);
     }
-    if (rc != 0) {
-        json_decref(header);
-        return NULL;
-    }
-    *ret_bytes = at;
-    return header;
+    if (rc == 0)
+        return header;
+    json_decref(header);
+    return NULL;
 }
 
-static int write_parts(const char *dir, const char *name, const char *header, const float *values, size_t values_bytes,
-                       int64_t *ret_bytes, struct err *err) {
+/* parts has room for three parts more than there are tensors. */
+static int write_parts(const char *dir, const char *name, const char *header, const struct safetensors_entry *entries,
+                       size_t entries_n, struct iovec *parts, int64_t *ret_bytes, struct err *err) {
     static const char spaces[ALIGNMENT + 1] = "        ";
     size_t length = strlen(header), fill = (ALIGNMENT - length % ALIGNMENT) % ALIGNMENT;
     uint64_t size = length + fill;
     uint8_t prefix[SIZE_BYTES];
     for (int i = 0; i < SIZE_BYTES; i++)
         prefix[i] = (uint8_t)(size >> 8 * i);
-    const struct iovec parts[] = {
-        {prefix, SIZE_BYTES}, {(char *)header, length}, {(char *)spaces, fill}, {(float *)values, values_bytes}};
-    if (file_write(dir, name, parts, sizeof parts / sizeof parts[0], err) != 0)
+    parts[0] = (struct iovec){prefix, SIZE_BYTES};
+    parts[1] = (struct iovec){(char *)header, length};
+    parts[2] = (struct iovec){(char *)spaces, fill};
+    size_t bytes = SIZE_BYTES + size;
+    for (size_t i = 0; i < entries_n; i++) {
+        parts[HEADER_PARTS + i] = (struct iovec){(void *)entries[i].values, entry_bytes(&entries[i])};
+        bytes += entry_bytes(&entries[i]);
+    }
+    if (file_write(dir, name, parts, HEADER_PARTS + (int)entries_n, err) != 0)
         return -1;
-    *ret_bytes = (int64_t)(SIZE_BYTES + size + values_bytes);
+    *ret_bytes = (int64_t)bytes;
     return 0;
 }
 
 int safetensors_write(const char *dir, const char *name, const json_t *metadata, const struct safetensors_entry *entries,
-                      size_t entries_n, const float *values, int64_t *ret_bytes, struct err *err) {
-    size_t values_bytes = 0;
-    json_t *header = header_json(metadata, entries, entries_n, &values_bytes);
+                      size_t entries_n, int64_t *ret_bytes, struct err *err) {
+    json_t *header = header_json(metadata, entries, entries_n);
     char *text = header == NULL ? NULL : json_text(header);
+    struct iovec *parts = calloc(HEADER_PARTS + entries_n, sizeof *parts);
+    int rc = text == NULL || parts == NULL ? err_set(err, ERR_MEMORY, "out of memory while writing %s", name)
+                                           : write_parts(dir, name, text, entries, entries_n, parts, ret_bytes, err);
     json_decref(header);
-    if (text == NULL)
-        return err_set(err, ERR_MEMORY, "out of memory while writing %s", name);
-    int rc = write_parts(dir, name, text, values, values_bytes, ret_bytes, err);
     free(text);
+    free(parts);
     return rc;
 }
 
 /* --- reading --- */
-
-static const struct {
-    const char *name;
-    size_t bytes;
-} dtypes[] = {{"F64", 8}, {"F32", 4}, {"F16", 2}, {"BF16", 2}, {"I64", 8}, {"I32", 4}, {"I16", 2},
-              {"I8", 1},  {"U64", 8}, {"U32", 4}, {"U16", 2},  {"U8", 1},  {"BOOL", 1}};
-
-static size_t dtype_bytes(const char *name) {
-    for (size_t i = 0; name != NULL && i < sizeof dtypes / sizeof dtypes[0]; i++)
-        if (strcmp(dtypes[i].name, name) == 0)
-            return dtypes[i].bytes;
-    return 0;
-}
 
 struct range {
     size_t begin, end;
@@ -238,6 +260,10 @@ void safetensors_done(struct safetensors *file) {
     *file = (struct safetensors){0};
 }
 
+static const char *dtype_of(const json_t *tensor) {
+    return json_string_value(json_object_get(tensor, "dtype"));
+}
+
 static bool has_shape(const json_t *shape, const struct safetensors_entry *entry) {
     if (json_array_size(shape) != (size_t)entry->dims)
         return false;
@@ -247,16 +273,22 @@ static bool has_shape(const json_t *shape, const struct safetensors_entry *entry
     return true;
 }
 
-int safetensors_get(const struct safetensors *file, const struct safetensors_entry *entry, float *ret_values, struct err *err) {
+bool safetensors_has(const struct safetensors *file, const struct safetensors_entry *entry) {
     const json_t *tensor = json_object_get(file->header, entry->name);
-    if (tensor == NULL)
+    return tensor != NULL && tensor != file->metadata && strcmp(dtype_of(tensor), dtypes[entry->type].name) == 0 &&
+           has_shape(json_object_get(tensor, "shape"), entry);
+}
+
+int safetensors_get(const struct safetensors *file, const struct safetensors_entry *entry, void *ret_values, struct err *err) {
+    const json_t *tensor = json_object_get(file->header, entry->name);
+    if (tensor == NULL || tensor == file->metadata)
         return err_set(err, ERR_DATA, "there is no tensor \"%s\"", entry->name);
-    const char *dtype = json_string_value(json_object_get(tensor, "dtype"));
-    if (strcmp(dtype, "F32") != 0)
-        return err_set(err, ERR_DATA, "tensor \"%s\" has dtype %s; F32 is read", entry->name, dtype);
+    if (strcmp(dtype_of(tensor), dtypes[entry->type].name) != 0)
+        return err_set(err, ERR_DATA, "tensor \"%s\" has dtype %s; %s is read", entry->name, dtype_of(tensor),
+                       dtypes[entry->type].name);
     if (!has_shape(json_object_get(tensor, "shape"), entry))
         return err_set(err, ERR_DATA, "tensor \"%s\" has another shape than the model wants", entry->name);
     json_int_t begin = json_integer_value(json_array_get(json_object_get(tensor, "data_offsets"), 0));
-    memcpy(ret_values, file->data + begin, entry->count * sizeof(float));
+    memcpy(ret_values, file->data + begin, entry_bytes(entry));
     return 0;
 }

@@ -5,6 +5,7 @@
 #define TRAIN_SAFETENSORS_H
 
 #include <jansson.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -12,17 +13,22 @@
 
 enum { SAFETENSORS_DIMS_MAX = 8, SAFETENSORS_HEADER_MAX = 1 << 24 };
 
-/* What is written: f32, values lie one tensor after the other. */
+enum safetensors_type { SAFETENSORS_F32, SAFETENSORS_F64, SAFETENSORS_I32 };
+
+/* A tensor to be written, or what one that is read must be. */
 struct safetensors_entry {
     const char *name;
     const int *shape;
     int dims;
     size_t count; /* product of shape */
+    enum safetensors_type type;
+    const void *values; /* [count], when written */
 };
 
-/* Writes DIR/NAME whole or not at all. metadata: an object of strings. *ret_bytes is the file's size. */
+/* Writes DIR/NAME whole or not at all, the tensors in the order given: those of eight bytes should come first, so that all are
+ * aligned. metadata: an object of strings. *ret_bytes is the file's size. */
 int safetensors_write(const char *dir, const char *name, const json_t *metadata, const struct safetensors_entry *entries,
-                      size_t entries_n, const float *values, int64_t *ret_bytes, struct err *err);
+                      size_t entries_n, int64_t *ret_bytes, struct err *err);
 
 /* A checked file in memory. The bytes stay the caller's and must outlive it. */
 struct safetensors {
@@ -37,7 +43,10 @@ struct safetensors {
 int safetensors_parse(const char *what, const void *bytes, size_t size, struct safetensors *ret_file, struct err *err);
 void safetensors_done(struct safetensors *file);
 
-/* Copies a tensor out, which must be f32 of exactly the shape given. */
-int safetensors_get(const struct safetensors *file, const struct safetensors_entry *entry, float *ret_values, struct err *err);
+/* Whether there is a tensor of this name, type and shape. */
+bool safetensors_has(const struct safetensors *file, const struct safetensors_entry *entry);
+
+/* Copies a tensor out, which must be of exactly the type and shape given. */
+int safetensors_get(const struct safetensors *file, const struct safetensors_entry *entry, void *ret_values, struct err *err);
 
 #endif

@@ -39,9 +39,14 @@ void *__wrap_calloc(size_t n, size_t size) {
 }
 
 static const int weight_shape[] = {2, 3}, bias_shape[] = {2};
-static const struct safetensors_entry entries[] = {{"conv.weight", weight_shape, 2, 6}, {"conv.bias", bias_shape, 1, 2}};
+static const double sums[] = {1.0 / 3, -1e300};
 static const float values[] = {1, -2, 3.5f, 0, 1e-30f, -0.0f, 7, 8};
-enum { ENTRIES = 2 };
+static const int32_t labels[] = {-5, INT32_MAX};
+static const struct safetensors_entry entries[] = {{"sums", bias_shape, 1, 2, SAFETENSORS_F64, sums},
+                                                   {"conv.weight", weight_shape, 2, 6, SAFETENSORS_F32, values},
+                                                   {"conv.bias", bias_shape, 1, 2, SAFETENSORS_F32, values + 6},
+                                                   {"labels", bias_shape, 1, 2, SAFETENSORS_I32, labels}};
+enum { SUMS, WEIGHT, BIAS, LABELS, ENTRIES };
 
 static char *temporary_dir(void) {
     static char dir[] = "/tmp/residuum-test-XXXXXX"; /* the pattern is gone after the first call, the directory stays the same */
@@ -56,7 +61,7 @@ static int write_sample(int64_t *ret_bytes, struct err *err) {
     json_t *metadata = json_pack("{s:s}", "epoch", "3");
     if (metadata == NULL)
         return err_set(err, ERR_MEMORY, "metadata");
-    int rc = safetensors_write(temporary_dir(), "x.safetensors", metadata, entries, ENTRIES, values, ret_bytes, err);
+    int rc = safetensors_write(temporary_dir(), "x.safetensors", metadata, entries, ENTRIES, ret_bytes, err);
     json_decref(metadata);
     return rc;
 }
@@ -81,9 +86,17 @@ static void comes_back(void **state) {
     assert_int_equal((file.data - (const uint8_t *)bytes) % 8, 0);
     assert_string_equal(json_string_value(json_object_get(file.metadata, "epoch")), "3");
     float out[8];
-    assert_int_equal(safetensors_get(&file, &entries[0], out, &err), 0);
-    assert_int_equal(safetensors_get(&file, &entries[1], out + 6, &err), 0);
+    double out_sums[2];
+    int32_t out_labels[2];
+    assert_int_equal(safetensors_get(&file, &entries[WEIGHT], out, &err), 0);
+    assert_int_equal(safetensors_get(&file, &entries[BIAS], out + 6, &err), 0);
+    assert_int_equal(safetensors_get(&file, &entries[SUMS], out_sums, &err), 0);
+    assert_int_equal(safetensors_get(&file, &entries[LABELS], out_labels, &err), 0);
     assert_memory_equal(out, values, sizeof values);
+    assert_memory_equal(out_sums, sums, sizeof sums);
+    assert_memory_equal(out_labels, labels, sizeof labels);
+    for (size_t i = 0; i < ENTRIES; i++)
+        assert_true(safetensors_has(&file, &entries[i]));
     safetensors_done(&file);
     free(bytes);
 }
@@ -91,8 +104,11 @@ static void comes_back(void **state) {
 static void wants_the_right_tensor(void **state) {
     (void)state;
     static const int other_shape[] = {3, 2};
-    static const struct safetensors_entry wrong[] = {
-        {"conv.gamma", bias_shape, 1, 2}, {"conv.weight", other_shape, 2, 6}, {"conv.weight", weight_shape, 1, 2}};
+    static const struct safetensors_entry wrong[] = {{"conv.gamma", bias_shape, 1, 2, SAFETENSORS_F32, NULL},
+                                                     {"conv.weight", other_shape, 2, 6, SAFETENSORS_F32, NULL},
+                                                     {"conv.weight", weight_shape, 1, 2, SAFETENSORS_F32, NULL},
+                                                     {"conv.bias", bias_shape, 1, 2, SAFETENSORS_I32, NULL},
+                                                     {"__metadata__", bias_shape, 1, 2, SAFETENSORS_F32, NULL}};
     struct err err = {0};
     int64_t written;
     char *bytes;
@@ -104,6 +120,7 @@ static void wants_the_right_tensor(void **state) {
     float out[8];
     for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
         memset(&err, 0, sizeof err);
+        assert_false(safetensors_has(&file, &wrong[i]));
         assert_int_equal(safetensors_get(&file, &wrong[i], out, &err), -1);
         assert_int_equal(err.code, ERR_DATA);
     }
