@@ -32,6 +32,11 @@ const struct op_case op_cases[] = {
 
     {"norm of images", {3, 5, 5}, 4, "norm"},
     {"conv of many channels", {3, 9, 8}, 4, "conv o=32 k=3 p=1; conv o=48 k=3 p=1; conv o=64 k=3"},
+    {"residual block of 32 channels, then a biased conv (rough)",
+     {3, 9, 7},
+     4,
+     "conv o=32 k=3 p=1; norm; act kind=relu; conv o=32 k=3 p=1; norm; act kind=relu; conv o=32 k=3 p=1; norm; add in=8,3; "
+     "act kind=relu; conv o=48 k=3 p=1 bias; act kind=relu; conv o=48 k=3 p=1; add in=12,13"},
     {"norm behind conv", {3, 7, 5}, 4, "conv o=6 k=3 p=1; norm"},
     {"norm of one image", {3, 5, 5}, 1, "conv o=4 k=3; norm"},
     {"norm of single pixels", {3, 3, 3}, 5, "conv o=8 k=3; norm; act kind=relu"},

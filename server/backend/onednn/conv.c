@@ -220,6 +220,7 @@ static void choose_own(const struct backend_plan *plan, const struct unit *unit,
                         conv->dilation[0] == 0 && conv->dilation[1] == 0 && wgrad_fits(&conv->wgrad);
     if (conv->own_weights)
         conv->wanted[PASS_WEIGHTS] = false;
+    conv->own = own_fits(plan, unit, conv);
 }
 
 /* Where Winograd's algorithm was faster on an AMD Zen 5: ResNet-20 as a whole gained 8 %, its layers of 16 channels lost. Fixed
@@ -268,7 +269,7 @@ static int make_folded(struct backend_plan *plan, const struct unit *unit, struc
     if (unit->folded < 0)
         return 0;
     conv->scaled = arena_block(&plan->arena, compat_desc_size(&conv->master), err);
-    conv->offset = arena_block(&plan->arena, (size_t)conv->out.c * sizeof(float), err);
+    conv->offset = arena_block(&plan->arena, (size_t)conv->out.blocks * (size_t)plan->lanes * sizeof(float), err);
     return conv->scaled && conv->offset ? 0 : -1;
 }
 
@@ -298,6 +299,8 @@ int conv_new(struct backend_plan *plan, struct unit *unit, struct err *err) {
     int rc = weights_desc(conv, dnnl_f32, master_tag(plan, conv), &conv->master, err);
     if (rc == 0)
         rc = make_folded(plan, unit, conv, err);
+    if (rc == 0 && conv->own)
+        return own_new(plan, conv, err);
     if (rc == 0)
         rc = choose_mode(plan, conv, unit->inputs[0] == 0, pds, err);
     if (rc == 0)

@@ -4,6 +4,7 @@
 
 #include "server/backend/onednn/private.h"
 #include "server/backend/onednn/wgrad.h"
+#include "server/backend/onednn/winograd.h"
 
 enum { PASSES = 3, CONV_SETS = 3 };
 
@@ -46,6 +47,8 @@ struct conv {
     bool blocked_weights;   /* the master copy is in blocks */
     bool own_weights;       /* the weight gradient is not oneDNN's */
     struct wgrad wgrad;
+    bool own;     /* no pass is oneDNN's: see conv_own.c */
+    void *packed; /* own weights for evaluation, transformed once */
     int groups;
     dnnl_dims_t weight_dims, stride, dilation, pad;
     struct compat_desc master;
@@ -59,5 +62,13 @@ dnnl_status_t conv_pd(const struct backend_plan *plan, const struct conv *conv, 
                       const struct compat_desc *weights, const_dnnl_primitive_desc_t hint, dnnl_primitive_desc_t *ret_pd,
                       struct err *err);
 void conv_set_done(struct conv_set *set);
+
+/* --- conv_own.c --- */
+bool own_fits(const struct backend_plan *plan, const struct unit *unit, const struct conv *conv);
+int own_new(struct backend_plan *plan, struct conv *conv, struct err *err);
+size_t own_scratch(const struct backend_plan *plan, const struct conv *conv);
+void own_pack(struct backend_plan *plan, const struct unit *unit, const float *weights);
+void own_forward(struct backend_plan *plan, const struct unit *unit, int n);
+void own_data(struct backend_plan *plan, const struct unit *unit, int n);
 
 #endif

@@ -130,9 +130,13 @@ int conv_prepare(struct backend_plan *plan, struct unit *unit, int n, struct err
     struct conv_set *oldest = &conv->sets[0];
     size_t threads = (size_t)plan->backend->threads;
     conv->set = NULL;
+    if (conv->own && need_scratch(plan, own_scratch(plan, conv), err) != 0)
+        return -1;
     if (conv->own_weights &&
         need_scratch(plan, threads * wgrad_scratch(&conv->wgrad) + wgrad_partials(&conv->wgrad, (int)threads), err) != 0)
         return -1;
+    if (conv->own)
+        return 0;
     for (int i = 0; i < CONV_SETS && !conv->set; i++) {
         if (conv->sets[i].n == n)
             conv->set = &conv->sets[i];
@@ -207,6 +211,10 @@ int conv_pack(struct backend_plan *plan, struct unit *unit, struct err *err) {
     const float *master = unit->conv->scaled ? unit->conv->scaled : params_value(plan, unit->node, ROLE_WEIGHT);
     if (unit->conv->scaled)
         fold(plan, unit);
+    if (unit->conv->own) {
+        own_pack(plan, unit, master);
+        return 0;
+    }
     for (int pass = PASS_FORWARD; pass <= PASS_DATA; pass++) {
         const struct conv_weights *weights = &unit->conv->weights[pass];
         if (weights->pack != PACK_NONE)
@@ -229,6 +237,10 @@ static void own_weights(struct backend_plan *plan, const struct unit *unit, int 
 int conv_forward(struct backend_plan *plan, struct unit *unit, int n, struct err *err) {
     const struct conv *conv = unit->conv;
     bool dense = conv->mode == MODE_DENSE, bf16 = conv->type == dnnl_bf16;
+    if (conv->own) {
+        own_forward(plan, unit, n);
+        return 0;
+    }
     if (dense)
         layout_unblock(plan, plan->plain[0], bf16, plan_value(plan, unit->inputs[0]), &conv->in, n);
     if (dense && conv->sum)
@@ -253,6 +265,10 @@ int conv_backward(struct backend_plan *plan, struct unit *unit, int n, struct er
         return -1;
     if (!conv->wanted[PASS_DATA])
         return 0;
+    if (conv->own) {
+        own_data(plan, unit, n);
+        return 0;
+    }
     if (execute(plan, conv, PASS_DATA, err) != 0)
         return -1;
     if (dense)

@@ -1,0 +1,38 @@
+/* 3x3 convolutions of stride 1 in bf16 by Winograd's algorithm F(2x2, 3x3) (Lavin and Gray 2015), written for AVX512_BF16: 16
+ * products where a direct convolution has 36. Transformed tiles and weights are rounded to bf16 once, sums are f32. */
+#ifndef ONEDNN_WINOGRAD_H
+#define ONEDNN_WINOGRAD_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "server/backend/onednn/kernels.h"
+
+struct winograd {
+    int in_blocks, out_blocks; /* of 16 channels */
+    int h, w;                  /* of input and output: the padding is 1 */
+};
+
+/* One run over n images; x and y are blocked bf16. */
+struct winograd_call {
+    const uint16_t *x;
+    uint16_t *y;
+    const void *weights; /* from winograd_pack */
+    const float *bias;   /* [out_blocks * 16], or NULL */
+    bool sum, relu;      /* add to what y holds; then ReLU */
+    int n, threads;
+    void *scratch; /* threads * winograd_scratch bytes, aligned to 64 */
+};
+
+/* Bytes of packed weights, and of scratch that each thread needs. */
+size_t winograd_weights(const struct winograd *shape);
+size_t winograd_scratch(const struct winograd *shape);
+
+/* Transforms weights [O/16][I/16][3][3][16 of I][16 of O]; for a data gradient (turned) O are the input's channels and the kernel
+ * is rotated. */
+void winograd_pack(const struct winograd *shape, const struct kernels *kernels, void *to, const float *weights, bool turned);
+
+void winograd_run(const struct winograd *shape, const struct winograd_call *call);
+
+#endif
