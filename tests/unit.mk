@@ -16,11 +16,12 @@ UNIT_loop := $(COMMON)
 UNIT_metrics := $(O)/server/train/metrics.o $(COMMON)
 UNIT_sched := $(SCHED) $(STORE) $(COMMON)
 UNIT_spec := $(COMMON)
+UNIT_split := $(patsubst %,$(O)/server/train/%.o,data fashion idx shapes split) $(COMMON)
 UNIT_sse := $(O)/client/sse.o $(O)/client/buffer.o $(COMMON)
 UNIT_LDFLAGS_sse := -Wl,--wrap=calloc,--wrap=realloc
 UNIT_client := $(filter-out $(O)/client/main.o,$(CLIENT)) $(COMMON)
 UNIT_client_stream := $(filter-out $(O)/client/main.o,$(CLIENT)) $(COMMON)
-UNIT_data_batch := $(patsubst %,$(O)/server/train/%.o,batch data fashion idx shapes) $(COMMON)
+UNIT_data_batch := $(patsubst %,$(O)/server/train/%.o,batch data fashion idx shapes split) $(COMMON)
 UNIT_data_idx := $(O)/server/train/idx.o $(COMMON)
 UNIT_LDFLAGS_data_idx := -Wl,--wrap=malloc
 UNIT_store_job := $(O)/tests/unit/store_rig.o $(STORE) $(COMMON)

@@ -7,6 +7,7 @@
 
 #include "common/rng.h"
 #include "common/sha256.h"
+#include "server/train/split.h"
 
 struct source {
     const char *name;
@@ -48,6 +49,7 @@ void image_set_done(struct image_set *set) {
 
 void data_done(struct data *data) {
     image_set_done(&data->train);
+    image_set_done(&data->validation);
     image_set_done(&data->test);
 }
 
@@ -91,6 +93,46 @@ static int limit_and_pad(struct image_set *set, const struct data *data, const s
     return rc;
 }
 
+static size_t image_bytes(const struct data *data) {
+    return (size_t)data->channels * (size_t)data->height * (size_t)data->width;
+}
+
+/* Copies the n images whose mark is value, in their order. */
+static int copy_marked(const struct image_set *set, size_t bytes, const bool *marks, bool value, int n, struct image_set *ret_set,
+                       struct err *err) {
+    if (image_set_alloc(ret_set, n, bytes, err) != 0)
+        return -1;
+    for (int i = 0, at = 0; i < set->n; i++)
+        if (marks[i] == value) {
+            memcpy(ret_set->pixels + (size_t)at * bytes, set->pixels + (size_t)i * bytes, bytes);
+            ret_set->labels[at++] = set->labels[i];
+        }
+    return 0;
+}
+
+static int split_marked(struct data *data, const struct spec *spec, bool *marks, struct err *err) {
+    struct image_set all = data->train, rest;
+    int n;
+    if (split_stratified(all.labels, all.n, data->card->classes, spec->validation_fraction, spec->seed, marks, &n, err) != 0 ||
+        copy_marked(&all, image_bytes(data), marks, true, n, &data->validation, err) != 0 ||
+        copy_marked(&all, image_bytes(data), marks, false, all.n - n, &rest, err) != 0)
+        return -1;
+    image_set_done(&data->train);
+    data->train = rest;
+    return 0;
+}
+
+/* Takes the validation images out of the training images. */
+static int split(struct data *data, const struct spec *spec, struct err *err) {
+    if (spec->validation_fraction == 0)
+        return 0;
+    bool *marks = calloc((size_t)data->train.n, sizeof *marks);
+    int rc = marks == NULL ? err_set(err, ERR_MEMORY, "out of memory while splitting %d images", data->train.n)
+                           : split_marked(data, spec, marks, err);
+    free(marks);
+    return rc;
+}
+
 /* Mean and deviation of a channel by whole-number sums, which no order of adding can change. A channel of one value is left
  * unscaled. */
 static void measure_channel(struct data *data, int channel) {
@@ -120,32 +162,28 @@ static void measure(struct data *data) {
     for (int c = 0; c < data->channels; c++)
         measure_channel(data, c);
     data_normalize(data);
-    size_t bytes = (size_t)data->channels * (size_t)data->height * (size_t)data->width * (size_t)data->train.n;
-    sha256_hex(data->train.pixels, bytes, data->train_sha256);
+    sha256_hex(data->train.pixels, image_bytes(data) * (size_t)data->train.n, data->train_sha256);
 }
 
-/* An empty struct for the images of a spec, and where they come from. */
-static const struct source *begin(const struct spec *spec, struct data *ret_data, struct err *err) {
-    const struct source *source = find_source(spec->dataset, err);
+int data_begin(const struct spec *spec, struct data *ret_data, struct err *err) {
     const struct dataset_card *card = dataset_find(spec->dataset);
-    if (source == NULL || card == NULL) {
-        err_set(err, ERR_NOT_FOUND, "there is no data set \"%s\"", spec->dataset);
-        return NULL;
-    }
-    if (card->channels > DATA_CHANNELS_MAX) {
-        err_set(err, ERR_INTERNAL, "%s has %d channels; at most %d are handled", card->name, card->channels, DATA_CHANNELS_MAX);
-        return NULL;
-    }
+    if (card == NULL)
+        return err_set(err, ERR_NOT_FOUND, "there is no data set \"%s\"", spec->dataset);
+    if (card->channels > DATA_CHANNELS_MAX)
+        return err_set(err, ERR_INTERNAL, "%s has %d channels; at most %d are handled", card->name, card->channels,
+                       DATA_CHANNELS_MAX);
     *ret_data = (struct data){.card = card, .channels = card->channels};
     ret_data->height = card->height + 2 * spec->pad;
     ret_data->width = card->width + 2 * spec->pad;
-    return source;
+    return 0;
 }
 
 static int load_train(const struct spec *spec, const struct source *source, struct data *data, struct err *err) {
     if (source->load(data->card, true, &data->train, err) != 0)
         return -1;
-    return limit_and_pad(&data->train, data, spec, spec->train_limit, 0, err);
+    if (limit_and_pad(&data->train, data, spec, spec->train_limit, 0, err) != 0)
+        return -1;
+    return split(data, spec, err);
 }
 
 static int load_test(const struct spec *spec, const struct source *source, struct data *data, struct err *err) {
@@ -156,8 +194,8 @@ static int load_test(const struct spec *spec, const struct source *source, struc
 
 int data_load(const struct spec *spec, struct data *ret_data, struct err *err) {
     struct data data;
-    const struct source *source = begin(spec, &data, err);
-    if (source == NULL)
+    const struct source *source = find_source(spec->dataset, err);
+    if (source == NULL || data_begin(spec, &data, err) != 0)
         return -1;
     if (load_train(spec, source, &data, err) != 0 || load_test(spec, source, &data, err) != 0) {
         data_done(&data);
@@ -170,8 +208,8 @@ int data_load(const struct spec *spec, struct data *ret_data, struct err *err) {
 
 int data_load_test(const struct spec *spec, struct data *ret_data, struct err *err) {
     struct data data;
-    const struct source *source = begin(spec, &data, err);
-    if (source == NULL)
+    const struct source *source = find_source(spec->dataset, err);
+    if (source == NULL || data_begin(spec, &data, err) != 0)
         return -1;
     if (load_test(spec, source, &data, err) != 0) {
         data_done(&data);

@@ -18,17 +18,21 @@ struct image_set {
 
 struct data {
     const struct dataset_card *card;
-    int channels, height, width; /* after padding */
-    struct image_set train, test;
+    int channels, height, width;                                  /* after padding */
+    struct image_set train, validation, test;                     /* validation: of no images unless the spec asks for it */
     double mean[DATA_CHANNELS_MAX], deviation[DATA_CHANNELS_MAX]; /* of the training pixels as fractions of 255 */
     float normal[DATA_CHANNELS_MAX][256];                         /* (value / 255 - mean) / deviation */
     char train_sha256[65];                                        /* of the training pixels: tells whether data changed */
 };
 
-/* Loads what a spec asks for: the data set of its name, padded, limited to the first images of a seeded shuffle. Errors:
- * ERR_NOT_FOUND when it is not installed, ERR_DATA when it is damaged. */
+/* Loads what a spec asks for: the data set of its name, padded, limited to the first images of a seeded shuffle, the validation
+ * images taken out of the training images (split.h). Mean and deviation are those of the images that are left for training.
+ * Errors: ERR_NOT_FOUND when it is not installed, ERR_DATA when it is damaged, ERR_FIELD when it cannot be split so. */
 int data_load(const struct spec *spec, struct data *ret_data, struct err *err);
 void data_done(struct data *data);
+
+/* The card and shape of a spec's images, none of them loaded. */
+int data_begin(const struct spec *spec, struct data *ret_data, struct err *err);
 
 /* Only the test images; mean and deviation stay 0. */
 int data_load_test(const struct spec *spec, struct data *ret_data, struct err *err);
