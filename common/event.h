@@ -49,9 +49,21 @@
  *      "unusable": [{"name": "cudnn", "reason": "..."}]}],
  *    "datasets": [{"name": "fashion-mnist", "available": true, "reason": null}, ...]}
  *
+ * `residuum-worker --inspect` answers one question about a network, on standard output, and exits with 0. Standard input: one
+ * line,
+ *   {"protocol": 2, "epoch": 3, "weights": "/abs/path/of/a/weights/file" or null, "spec": {canonical spec}, "want": one of
+ *     {"maps": {"layers": ["conv1", ...], "channels": "0-15" or null, "image": 17}}     or, instead of "image",
+ *       "pixels": [C][H][W] of 0 to 255 as the data set has them, [H][W] where it has one channel
+ *     {"filters": {"layer": "conv1" or null: the first convolution, "channels": "0-15" or null}}
+ *     {"images": {"first": 0, "n": 25}}}                  needs no weights
+ * The answer is one line of at most EVENT_INSPECT_LINE_MAX bytes: what openapi.yaml shows as Maps, Filters and Images, or
+ *   {"error": {"code": an err_name(), "text": "...", "pointer": "" or a field of "want"}}.
+ *
  * Files in DIR, besides checkpoint.safetensors and epochs.ndjson, all written aside and renamed:
  *   weights/epoch-N.safetensors  parameters and running statistics by name (the average where there is one) of the kept epochs:
- * the last, the best, and every keep_every-th; "__metadata__" has format, job, epoch, sha256, spec predictions.safetensors of the
+ * the last, the best, and every keep_every-th; "__metadata__" has format, job, epoch, sha256, spec, and what normalizes images:
+ * mean and deviation, one number a channel
+ *   predictions.safetensors of the
  * last epoch, over the whole test set: "softmax" F32 [n,classes], "labels" I32 [n], "predicted" I32 [n]; before "done"
  *
  * To change the protocol: raise EVENT_PROTOCOL; daemon and worker of one installation always have the same. */
@@ -63,7 +75,11 @@ enum {
     EVENT_LINE_MAX = 1 << 20,
     EVENT_CLASSES_SOFTMAX_IMAGES = 25,
     EVENT_CONFUSED_MAX = 10,
-    EVENT_ACTIVATION_IMAGES = 64
+    EVENT_ACTIVATION_IMAGES = 64,
+    EVENT_INSPECT_LINE_MAX = 2 << 20,
+    EVENT_INSPECT_VALUES_MAX = 1 << 16, /* in one answer */
+    EVENT_INSPECT_LAYERS_MAX = 16,
+    EVENT_INSPECT_IMAGES_MAX = 100
 };
 
 #define EVENT_TYPES(X)                \

@@ -1,4 +1,4 @@
-/* residuum-worker: trains one job, or tells what this machine can do. Its protocol is common/event.h. */
+/* residuum-worker: trains one job, tells what this machine can do, or looks into a network. Its protocol is common/event.h. */
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -7,12 +7,14 @@
 
 #include "common/json.h"
 #include "common/version.h"
+#include "server/train/inspect.h"
 #include "server/train/job.h"
 #include "server/train/probe.h"
 #include "server/train/stop.h"
 
 static const char usage[] = "usage: residuum-worker            train the job whose line stands on standard input\n"
                             "       residuum-worker --probe    print devices, backends and data sets as JSON\n"
+                            "       residuum-worker --inspect  answer the question about a network on standard input\n"
                             "       residuum-worker --version\n";
 
 /* Keeps the real standard output for ourselves and points descriptor 1 at standard error, so that no library's print can get
@@ -26,10 +28,22 @@ static int take_stdout(void) {
     return fd;
 }
 
-static enum worker_exit probe(int fd) {
-    json_t *document = probe_json();
-    char *text = document == NULL ? NULL : json_text(document);
-    json_decref(document);
+/* Modes that print one document. */
+static const struct mode {
+    const char *flag;
+    json_t *(*document)(void); /* NULL: out of memory */
+} modes[] = {{"--probe", probe_json}, {"--inspect", inspect_json}};
+
+static const struct mode *find_mode(const char *flag) {
+    for (size_t i = 0; i < sizeof modes / sizeof modes[0]; i++)
+        if (strcmp(modes[i].flag, flag) == 0)
+            return &modes[i];
+    return NULL;
+}
+
+static enum worker_exit print(int fd, json_t *steal_document) {
+    char *text = steal_document == NULL ? NULL : json_text(steal_document);
+    json_decref(steal_document);
     if (text == NULL) {
         fputs("residuum-worker: out of memory\n", stderr);
         return WORKER_EXIT_RETRY;
@@ -48,16 +62,16 @@ int main(int argc, char **argv) {
         fputs(usage, stdout);
         return WORKER_EXIT_DONE;
     }
-    bool probing = argc == 2 && strcmp(argv[1], "--probe") == 0;
-    if (argc != 1 && !probing) {
+    const struct mode *mode = argc == 2 ? find_mode(argv[1]) : NULL;
+    if (argc != 1 && mode == NULL) {
         fputs(usage, stderr);
         return WORKER_EXIT_USAGE;
     }
     int fd = take_stdout();
     if (fd < 0)
         return WORKER_EXIT_RETRY;
-    if (probing)
-        return probe(fd);
+    if (mode != NULL)
+        return print(fd, mode->document());
     stop_init();
     return job_run(fd);
 }

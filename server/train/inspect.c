@@ -1,0 +1,104 @@
+/* From the daemon's question to its answer: see inspect.h. */
+#include "server/train/inspect.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "common/json.h"
+#include "server/train/input.h"
+
+enum { CPU_SECONDS = 60 };
+static const rlim_t data_bytes = (rlim_t)4 << 30;
+
+static const struct kind {
+    const char *name;
+    json_t *(*answer)(struct inspect *inspect, const json_t *want, struct err *err);
+} kinds[] = {{"maps", inspect_maps}, {"filters", inspect_filters}, {"images", inspect_images}};
+
+static int unpack(struct inspect *inspect, json_t **ret_want, struct err *err) {
+    int protocol;
+    json_t *weights, *spec;
+    json_error_t error;
+    if (json_unpack_ex(inspect->document, &error, 0, "{s:i, s:i, s:o, s:o, s:o}", "protocol", &protocol, "epoch", &inspect->epoch,
+                       "weights", &weights, "spec", &spec, "want", ret_want) != 0)
+        return err_set(err, ERR_REQUEST, "the question is not as common/event.h says: %s", error.text);
+    if (protocol != EVENT_PROTOCOL)
+        return err_set(err, ERR_REQUEST, "the question speaks protocol %d, this worker %d: install both from one version",
+                       protocol, EVENT_PROTOCOL);
+    inspect->weights = json_string_value(weights);
+    return input_spec(spec, &inspect->spec, err);
+}
+
+static json_t *answer(struct inspect *inspect, const json_t *want, struct err *err) {
+    for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
+        const json_t *question = json_object_get(want, kinds[i].name);
+        if (question != NULL)
+            return kinds[i].answer(inspect, question, err);
+    }
+    err_set(err, ERR_REQUEST, "\"want\" is none of maps, filters and images");
+    return NULL;
+}
+
+static json_t *run(struct inspect *inspect, struct err *err) {
+    json_t *want;
+    if (unpack(inspect, &want, err) != 0 || data_begin(&inspect->spec, &inspect->data, err) != 0)
+        return NULL;
+    struct graph_shape input = {inspect->data.channels, inspect->data.height, inspect->data.width};
+    if (graph_build(&inspect->spec.model, input, inspect->data.card->classes, &inspect->graph, err) != 0)
+        return NULL;
+    return answer(inspect, want, err);
+}
+
+static void inspect_done(struct inspect *inspect) {
+    graph_free(inspect->graph);
+    data_done(&inspect->data);
+    spec_done(&inspect->spec);
+    json_decref(inspect->document);
+}
+
+static json_t *read_question(struct err *err) {
+    char *line = malloc(EVENT_LINE_MAX);
+    if (line == NULL) {
+        err_set(err, ERR_MEMORY, "out of memory for a question");
+        return NULL;
+    }
+    ssize_t size = input_line(line, EVENT_LINE_MAX);
+    json_t *document = size > 0 ? json_parse(line, (size_t)size, err) : NULL;
+    free(line);
+    if (size <= 0)
+        err_set(err, ERR_REQUEST, "standard input holds no line of at most %d bytes with a question", EVENT_LINE_MAX);
+    return document;
+}
+
+/* --- limits --- */
+
+/* What is mapped already: a sanitizer maps far more than any limit of ours. */
+static rlim_t data_mapped(void) {
+    unsigned long long pages = 0;
+    FILE *file = fopen("/proc/self/statm", "re");
+    if (file == NULL || fscanf(file, "%*s %*s %*s %*s %*s %llu", &pages) != 1)
+        pages = 0;
+    if (file != NULL)
+        fclose(file);
+    return (rlim_t)pages * (rlim_t)sysconf(_SC_PAGESIZE);
+}
+
+/* A look must not cost a running job its memory, nor go on for ever when the daemon is gone. */
+static void limit(void) {
+    rlim_t data = data_mapped() + data_bytes;
+    setrlimit(RLIMIT_DATA, &(struct rlimit){data, data});
+    setrlimit(RLIMIT_CPU, &(struct rlimit){CPU_SECONDS, CPU_SECONDS});
+}
+
+json_t *inspect_json(void) {
+    struct err err = {0};
+    limit();
+    struct inspect inspect = {.document = read_question(&err)};
+    json_t *found = inspect.document != NULL ? run(&inspect, &err) : NULL;
+    inspect_done(&inspect);
+    if (found != NULL)
+        return found;
+    return json_pack("{s:{s:s, s:s, s:s}}", "error", "code", err_name(err.code), "text", err.text, "pointer", err.pointer);
+}
