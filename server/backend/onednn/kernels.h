@@ -23,8 +23,8 @@ struct norm_row {
     bool bf16;
     enum mask_mode mask;
     const float *mean, *scale, *shift;
-    const float *a, *b, *c; /* out = a * (g - b - c * (x - mean)) */
-    double *sum_g, *sum_gx; /* sums over the row of g and of g * (x - mean) are added here */
+    const float *gain, *a, *b, *c; /* out = a * (gain * g - b - c * (x - mean)); gain NULL: 1 */
+    double *sum_g, *sum_gx;        /* sums over the row of g and of g * (x - mean) are added here */
 };
 
 enum update_square { UPDATE_GRADIENT, UPDATE_WEIGHT, UPDATE_STEP, UPDATE_SQUARES };

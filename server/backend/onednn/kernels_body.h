@@ -187,6 +187,7 @@ INLINE void back_sums_body(const struct norm_row *row, bool bf16) {
 
 INLINE void back_apply_body(const struct norm_row *row, bool bf16) {
     const vf mean = *(const vf *)row->mean, a = *(const vf *)row->a, b = *(const vf *)row->b, c = *(const vf *)row->c;
+    const vf *gain = (const vf *)row->gain;
     for (size_t i = 0; i < row->pixels; i++) {
         vf x, g;
         get(&x, row->x, i, bf16);
@@ -194,6 +195,8 @@ INLINE void back_apply_body(const struct norm_row *row, bool bf16) {
             get(&g, row->masked, i, bf16);
         else
             gradient_at(&g, &x, row, i, bf16);
+        if (gain)
+            g *= *gain;
         g = a * (g - b - c * (x - mean));
         put(row->out, i, bf16, &g);
     }

@@ -34,13 +34,16 @@ int norm_new(struct backend_plan *plan, struct unit *unit, struct err *err) {
     norm->gamma_grad = params_gradient(plan, unit->node, ROLE_GAMMA);
     norm->beta_grad = params_gradient(plan, unit->node, ROLE_BETA);
     unit->norm = norm;
-    if (plan->partial_channels < channels)
-        plan->partial_channels = channels;
+    norm_need(plan, channels);
     return 0;
 }
 
-/* Thread t's sums: first of values, then of their products, one of each per channel. */
-static double *partial_of(const struct backend_plan *plan, int t) {
+void norm_need(struct backend_plan *plan, size_t channels) {
+    if (plan->partial_channels < channels)
+        plan->partial_channels = channels;
+}
+
+double *norm_partial(const struct backend_plan *plan, int t) {
     return plan->partial + 2 * (size_t)t * plan->partial_channels;
 }
 
@@ -48,8 +51,8 @@ static double *partial_of(const struct backend_plan *plan, int t) {
 static void total(const struct backend_plan *plan, int threads, size_t c, double *ret_sum, double *ret_product) {
     *ret_sum = *ret_product = 0.0;
     for (int t = 0; t < threads; t++) {
-        *ret_sum += partial_of(plan, t)[c];
-        *ret_product += partial_of(plan, t)[plan->partial_channels + c];
+        *ret_sum += norm_partial(plan, t)[c];
+        *ret_product += norm_partial(plan, t)[plan->partial_channels + c];
     }
 }
 
@@ -88,7 +91,7 @@ static struct rows rows_of(const struct backend_plan *plan, const struct value *
 
 static void sum_rows(const struct backend_plan *plan, const struct norm *norm, const struct value *value, const void *x, int n) {
     struct rows rows = rows_of(plan, value, n);
-    double *sum = partial_of(plan, omp_get_thread_num()), *square = sum + plan->partial_channels;
+    double *sum = norm_partial(plan, omp_get_thread_num()), *square = sum + plan->partial_channels;
     memset(sum, 0, 2 * plan->partial_channels * sizeof *sum);
     for (size_t r = rows.first; r < rows.end; r++) {
         size_t c = r % rows.blocks * (size_t)plan->lanes;
@@ -135,31 +138,35 @@ void norm_forward(struct backend_plan *plan, struct unit *unit, int n, bool trai
     }
 }
 
-static struct norm_row row_at(const struct backend_plan *plan, const struct unit *unit, const struct rows *rows, size_t r) {
-    const struct norm *norm = unit->norm;
-    size_t c = r % rows->blocks * (size_t)plan->lanes, at = r * rows->size;
-    int dx = unit->input_grads[0];
-    double *sum = partial_of(plan, omp_get_thread_num()) + c;
+struct norm_row norm_row_tensors(const struct backend_plan *plan, const struct unit *unit, size_t at) {
+    const struct value *value = &plan->values[unit->out];
     bool written = unit->masked != NO_BUFFER && (unit->relu || unit->grads[1] != NO_BUFFER);
-    return (struct norm_row){.g1 = element_of(plan_data(plan, unit->grads[0]), at, rows->bf16),
-                             .g2 = element_of(plan_data(plan, unit->grads[1]), at, rows->bf16),
-                             .x = element_of(plan_value(plan, unit->inputs[0]), at, rows->bf16),
-                             .y = element_of(plan_value(plan, unit->out), at, rows->bf16),
-                             .masked = written ? element(plan_data(plan, unit->masked), at, rows->bf16) : NULL,
-                             .out = element(plan_data(plan, dx), at, rows->bf16),
-                             .pixels = plan->values[unit->out].pixels,
-                             .bf16 = rows->bf16,
+    return (struct norm_row){.g1 = element_of(plan_data(plan, unit->grads[0]), at, value->bf16),
+                             .g2 = element_of(plan_data(plan, unit->grads[1]), at, value->bf16),
+                             .x = element_of(plan_value(plan, unit->inputs[0]), at, value->bf16),
+                             .y = element_of(plan_value(plan, unit->out), at, value->bf16),
+                             .masked = written ? element(plan_data(plan, unit->masked), at, value->bf16) : NULL,
+                             .out = element(plan_data(plan, unit->input_grads[0]), at, value->bf16),
+                             .pixels = value->pixels,
+                             .bf16 = value->bf16,
                              .mask = !unit->relu      ? MASK_NONE
                                      : unit->residual ? MASK_Y
-                                                      : MASK_X,
-                             .mean = norm->mean + c,
-                             .scale = norm->scale + c,
-                             .shift = norm->beta_used + c,
-                             .a = norm->a + c,
-                             .b = norm->b + c,
-                             .c = norm->c + c,
-                             .sum_g = sum,
-                             .sum_gx = sum + plan->partial_channels};
+                                                      : MASK_X};
+}
+
+static struct norm_row row_at(const struct backend_plan *plan, const struct unit *unit, const struct rows *rows, size_t r) {
+    const struct norm *norm = unit->norm;
+    size_t c = r % rows->blocks * (size_t)plan->lanes;
+    struct norm_row row = norm_row_tensors(plan, unit, r * rows->size);
+    row.mean = norm->mean + c;
+    row.scale = norm->scale + c;
+    row.shift = norm->beta_used + c;
+    row.a = norm->a + c;
+    row.b = norm->b + c;
+    row.c = norm->c + c;
+    row.sum_g = norm_partial(plan, omp_get_thread_num()) + c;
+    row.sum_gx = row.sum_g + plan->partial_channels;
+    return row;
 }
 
 /* With x' = (x - mean) / sd: d beta = sum g, d gamma = sum g x', d x = gamma / sd * (g - mean(g) - x' mean(g x')). */
@@ -180,7 +187,7 @@ void norm_backward(struct backend_plan *plan, struct unit *unit, int n) {
 #pragma omp parallel
     {
         struct rows rows = rows_of(plan, value, n);
-        memset(partial_of(plan, omp_get_thread_num()), 0, 2 * plan->partial_channels * sizeof(double));
+        memset(norm_partial(plan, omp_get_thread_num()), 0, 2 * plan->partial_channels * sizeof(double));
         for (size_t r = rows.first; r < rows.end; r++) {
             struct norm_row row = row_at(plan, unit, &rows, r);
             plan->backend->kernels->norm_back_sums(&row);

@@ -61,6 +61,8 @@ static int make_layers(struct backend_plan *plan, struct err *err) {
             return -1;
         if (unit->op == OP_NORM && norm_new(plan, unit, err) != 0)
             return -1;
+        if (unit->op == OP_GROUP_NORM && group_norm_new(plan, unit, err) != 0)
+            return -1;
         if (unit->op == OP_LINEAR)
             linear_need(plan, unit);
         for (int k = 0; k < unit->inputs_n; k++)
@@ -98,9 +100,6 @@ static int check(const struct graph *graph, const struct backend_plan_options *o
         return err_set(err, ERR_BACKEND, "a plan for batches of %d images; there must be at least 1", options->batch);
     if (graph->nodes_n == 0 || graph->nodes[graph->nodes_n - 1].op != OP_LOSS)
         return err_set(err, ERR_BACKEND, "the graph '%s' does not end in a loss", graph->title);
-    for (int i = 0; i < graph->nodes_n; i++)
-        if (graph->nodes[i].op == OP_GROUP_NORM)
-            return err_set(err, ERR_BACKEND, "backend onednn has no group norm");
     if (options->precision == PRECISION_BF16 && !kernels_bf16())
         return err_set(err, ERR_BACKEND, "backend onednn cannot compute in bf16 on this CPU: it lacks AVX512_BF16; use f32");
     return 0;

@@ -73,6 +73,7 @@ struct unit {
     bool relu, residual;
     struct conv *conv;
     struct norm *norm;
+    struct group_norm *group_norm;
     bool backward; /* has a gradient to pass on */
     int grads[2];  /* buffers of the gradient of out; NO_BUFFER: none */
     int masked;    /* buffer for that gradient, summed and behind the ReLU; NO_BUFFER: not kept */
@@ -161,6 +162,11 @@ static inline size_t round_up(size_t n, size_t to) {
     return (n + to - 1) / to * to;
 }
 
+/* What can take an add and a ReLU behind it in training as well. */
+static inline bool is_norm(enum graph_op op) {
+    return op == OP_NORM || op == OP_GROUP_NORM;
+}
+
 /* The address of an element of a tensor. */
 static inline void *element(void *data, size_t index, bool bf16) {
     return data ? (char *)data + index * (bf16 ? 2 : 4) : NULL;
@@ -227,6 +233,19 @@ void norm_forward(struct backend_plan *plan, struct unit *unit, int n, bool trai
 void norm_backward(struct backend_plan *plan, struct unit *unit, int n);
 /* What the norm node alone gave (with_residual: after the add), into dst. */
 void norm_recompute(struct backend_plan *plan, const struct unit *unit, int n, bool with_residual, void *dst);
+/* A place for sums over so many channels. */
+void norm_need(struct backend_plan *plan, size_t channels);
+/* Thread t's: first sums of values, then those of their products, partial_channels of each. */
+double *norm_partial(const struct backend_plan *plan, int t);
+/* The row of unit's backward pass that begins at an element, without what depends on its channels. */
+struct norm_row norm_row_tensors(const struct backend_plan *plan, const struct unit *unit, size_t at);
+
+/* --- group_norm.c --- */
+struct group_norm;
+int group_norm_new(struct backend_plan *plan, struct unit *unit, struct err *err);
+void group_norm_forward(struct backend_plan *plan, const struct unit *unit, int n);
+void group_norm_backward(struct backend_plan *plan, const struct unit *unit, int n);
+void group_norm_recompute(struct backend_plan *plan, const struct unit *unit, int n, bool with_residual, void *dst);
 
 /* --- pointwise.c --- */
 void add_forward(struct backend_plan *plan, const struct unit *unit, int n, bool relu, void *dst);

@@ -76,7 +76,7 @@ static int contribute(struct backend_plan *plan, int node, int buffer, struct er
 
 /* Whether the backward kernels of op can sum two gradients while reading them. */
 static bool sums_two(enum graph_op op) {
-    return op == OP_NORM || op == OP_ADD || op == OP_ACT;
+    return is_norm(op) || op == OP_ADD || op == OP_ACT;
 }
 
 static bool wants(const struct backend_plan *plan, const struct unit *unit, int k) {
@@ -87,7 +87,7 @@ static bool wants(const struct backend_plan *plan, const struct unit *unit, int 
 static int choose_masked(struct backend_plan *plan, struct unit *unit, struct err *err) {
     bool passes_on = unit->op == OP_ADD || (unit->residual && wants(plan, unit, 1));
     bool changed = unit->relu || unit->grads[1] != NO_BUFFER;
-    if ((unit->op != OP_NORM && unit->op != OP_ADD) || (!passes_on && unit->grads[1] == NO_BUFFER))
+    if ((!is_norm(unit->op) && unit->op != OP_ADD) || (!passes_on && unit->grads[1] == NO_BUFFER))
         return 0;
     unit->masked = changed ? overwritable(plan, unit->grads[0], unit->grads[1]) : unit->grads[0];
     if (unit->masked == NO_BUFFER)
@@ -99,7 +99,7 @@ static int choose_masked(struct backend_plan *plan, struct unit *unit, struct er
 static int choose_output(struct backend_plan *plan, struct unit *unit, int k, struct err *err) {
     if (unit->op == OP_ADD || (unit->residual && k == 1))
         return unit->masked;
-    if (unit->op == OP_NORM || unit->op == OP_ACT) {
+    if (is_norm(unit->op) || unit->op == OP_ACT) {
         bool passes_on = unit->residual && wants(plan, unit, 1);
         if (unit->masked != NO_BUFFER && !passes_on)
             return unit->masked;

@@ -54,7 +54,8 @@ static int run_forward(struct backend_plan *plan, struct unit *unit, const struc
     case OP_NORM:
         norm_forward(plan, unit, n, training);
         return 0;
-    case OP_GROUP_NORM: /* refused by plan_compile */
+    case OP_GROUP_NORM:
+        group_norm_forward(plan, unit, n);
         return 0;
     case OP_ACT:
         act_forward(plan, unit, n);
@@ -103,6 +104,7 @@ static int run_backward(struct backend_plan *plan, struct unit *unit, const stru
         norm_backward(plan, unit, n);
         return 0;
     case OP_GROUP_NORM:
+        group_norm_backward(plan, unit, n);
         return 0;
     case OP_ACT:
         act_backward(plan, unit, n);

@@ -72,9 +72,9 @@ static void unit_start(struct backend_plan *plan, struct unit *unit, int node) {
     unit->grads[0] = unit->grads[1] = unit->masked = NO_BUFFER;
     if (evaluates)
         fold_norm(plan, unit);
-    if (unit->op == OP_NORM || evaluates)
+    if (is_norm(unit->op) || evaluates)
         fuse_add(plan, unit);
-    if (unit->op == OP_NORM || unit->op == OP_ADD || evaluates)
+    if (is_norm(unit->op) || unit->op == OP_ADD || evaluates)
         fuse_relu(plan, unit);
 }
 
