@@ -25,34 +25,88 @@ enum spec_activation {
     ACTIVATION_TANH,
     ACTIVATION_IDENTITY
 };
+enum spec_downsampling { DOWNSAMPLING_STRIDE, DOWNSAMPLING_MAX_POOL, DOWNSAMPLING_AVG_POOL };
 enum spec_optimizer { OPTIMIZER_SGD, OPTIMIZER_ADAM, OPTIMIZER_ADAMW, OPTIMIZER_RMSPROP };
 enum spec_selection { SELECTION_ACCURACY, SELECTION_LOSS };
 enum spec_schedule { SCHEDULE_CONSTANT, SCHEDULE_STEP, SCHEDULE_MULTI_STEP, SCHEDULE_COSINE, SCHEDULE_ONE_CYCLE };
 
-/* Names as in JSON ("bf16", "he_normal", "one_cycle", ...). */
+/* Names as in JSON ("bf16", "leaky_relu", ...). */
 const char *spec_precision_name(enum spec_precision value);
 const char *spec_backend_name(enum spec_backend value);
 const char *spec_activation_name(enum spec_activation value);
-const char *spec_norm_name(enum spec_norm value);
-const char *spec_init_name(enum spec_init value);
-const char *spec_shortcut_name(enum spec_shortcut value);
-const char *spec_schedule_name(enum spec_schedule value);
-const char *spec_optimizer_name(enum spec_optimizer value);
 
 enum { SPEC_LIST_MAX = 32 };
 struct spec_list {
     int n, values[SPEC_LIST_MAX];
 };
 
-/* "model": a preset with options. `"model": "resnet20"` is short for `{"preset": "resnet20"}`. */
+/* What can be set of a preset; the rows stand in spec_model.c. */
+enum spec_option {
+    OPTION_WIDTH,
+    OPTION_DEPTH,
+    OPTION_NORM,
+    OPTION_NORM_GROUPS,
+    OPTION_INIT,
+    OPTION_INIT_SIGMA,
+    OPTION_ACTIVATION,
+    OPTION_RESIDUAL,
+    OPTION_SHORTCUT,
+    OPTION_PREACTIVATION,
+    OPTION_ZERO_INIT,
+    OPTION_KERNEL,
+    OPTION_DOWNSAMPLING,
+    OPTION_DROPOUT,
+    OPTION_BLOCK_DROPOUT,
+    OPTION_STEM_KERNEL,
+    OPTION_STEM_STRIDE,
+    OPTION_STEM_CHANNELS,
+    OPTION_STEM_POOL,
+    OPTION_DENSE,
+    OPTIONS_N
+};
+
+const char *spec_option_name(enum spec_option option);
+
+struct spec_options {
+    unsigned given;         /* bits 1 << OPTION_X; what is not given is as the preset has it */
+    double width;           /* multiplies the preset's channels and hidden units; rounded, at least 1 */
+    struct spec_list depth; /* blocks (in nets without blocks: convolutions) per stage; a single number is for all */
+    enum spec_norm norm;    /* after each convolution; in mlp after each hidden layer */
+    int norm_groups;        /* of norm "group" */
+    enum spec_init init;    /* of the weights of convolutions and dense layers */
+    double init_sigma;      /* of init "normal" */
+    enum spec_activation activation;
+    bool residual;                       /* whether blocks have their shortcut */
+    enum spec_shortcut shortcut;         /* where a block changes the shape: A pads with zero channels, B projects */
+    bool preactivation;                  /* He et al. 2016: norm and activation before each convolution of a block */
+    bool zero_init;                      /* the last gamma of each residual block starts at 0 */
+    int kernel;                          /* of all convolutions but the stem's and 1x1 ones */
+    enum spec_downsampling downsampling; /* how stages halve the image */
+    double dropout;                      /* rate before every dense layer but the first, and before the output in any case */
+    double block_dropout;                /* rate before the last convolution of each block of a residual or plain net */
+    int stem_kernel, stem_stride, stem_channels; /* of the first convolution of a net with blocks; channels as they are */
+    bool stem_pool;                              /* a 3x3 max pool of stride 2 behind it */
+    struct spec_list dense; /* units of the hidden dense layers before the output, instead of the preset's own */
+};
+
+enum { SPEC_OVERRIDES_MAX = 32 };
+
+/* Options for a part of a preset. Of several that hold for a layer, the last one wins. */
+struct spec_override {
+    int stage; /* 1 and up; 0: by name */
+    char
+        layers[64]; /* pattern of layer names; * stands for any text, ? for one character. A block's name is for all its layers */
+    struct spec_options options;
+};
+
+/* "model": a preset with options, or a list of layers. `"model": "resnet20"` is short for `{"preset": "resnet20"}`. Zeroed but
+ * for its name it is the preset as it is. */
 struct spec_model {
     char preset[32]; /* "" with layers */
-    json_t *layers;  /* a custom model: the list of its layers, owned; server/graph/layers.c knows them. NULL with a preset */
-    double width;    /* multiplies every channel count, 0.125 to 8; results are rounded to whole channels, at least 1 */
-    enum spec_norm norm;
-    enum spec_init init;
-    enum spec_activation activation;
-    enum spec_shortcut shortcut; /* only residual presets use it */
+    struct spec_options options;
+    struct spec_override overrides[SPEC_OVERRIDES_MAX];
+    int overrides_n;
+    json_t *layers; /* a custom model: the list of its layers, owned; graph_build checks it. NULL with a preset */
 };
 
 struct spec {
@@ -127,15 +181,16 @@ struct spec_context {
 /* A context with the built-in data sets. */
 struct spec_context spec_context_builtin(int threads_default, int threads_max);
 
-/* Checks doc and fills *ret_spec with all defaults applied. Wrong types, unknown keys (with the nearest known one), values out of
- * bounds and combinations that cannot be are added to errors, each with its JSON Pointer. Returns 0, or -1 and leaves *ret_spec
- * untouched. Preset names are checked by graph_build. */
+/* Checks doc and fills *ret_spec, which spec_done frees, with all defaults applied. Wrong types, unknown keys (with the nearest
+ * known one), values out of bounds and combinations that cannot be are added to errors, each with its JSON Pointer. Returns 0, or
+ * -1 and leaves *ret_spec untouched. Preset names, layers, and whether options have any effect, are checked by graph_build. */
 int spec_parse(const json_t *doc, const struct spec_context *context, struct spec *ret_spec, struct err_list *errors);
 
 /* Frees what a parsed spec owns. Accepts a zeroed one. */
 void spec_done(struct spec *spec);
 
-/* The canonical document: every field, in the table's order. New reference; NULL when out of memory. */
+/* The canonical document: every field, in the table's order; of a model what is given. Parsed again it gives the same spec. New
+ * reference; NULL when out of memory. */
 json_t *spec_to_json(const struct spec *spec);
 
 /* The learning rate of a step. step counts from 0 over all epochs (epoch * steps_per_epoch + i). Formulas: constant, step and

@@ -120,11 +120,14 @@ static int plan_of_job(const struct job *job, struct plan *ret_plan, struct err 
     enum { ANY_THREADS = 65536 };
     struct spec_context context = spec_context_builtin(1, ANY_THREADS);
     struct err_list errors = {0};
-    struct spec spec;
+    struct spec spec = {0};
     json_t *doc = json_parse(job->spec, strlen(job->spec), err);
     int failed = doc == NULL ? -1 : spec_parse(doc, &context, &spec, &errors);
     json_decref(doc);
-    if (failed == 0 && plan_make(&spec, ret_plan, err) == 0)
+    if (failed == 0)
+        failed = plan_make(&spec, ret_plan, err);
+    spec_done(&spec);
+    if (failed == 0)
         return 0;
     struct err cause = errors.n > 0 ? errors.items[0] : *err;
     *err = (struct err){0};

@@ -41,11 +41,14 @@ static int read_spec(struct request *request, struct spec *ret_spec, struct plan
     struct spec_context context = spec_context_builtin(threads, threads);
     int failed = spec_parse(doc, &context, ret_spec, &request->errors);
     json_decref(doc);
-    if (failed < 0 || plan_make(ret_spec, ret_plan, err) < 0)
+    if (failed < 0)
         return -1;
-    if (offer_check(request->api->options.sched, ret_spec, ret_plan->memory_bytes, err) == 0)
+    *ret_plan = (struct plan){0};
+    if (plan_make(ret_spec, ret_plan, err) == 0 &&
+        offer_check(request->api->options.sched, ret_spec, ret_plan->memory_bytes, err) == 0)
         return 0;
     plan_done(ret_plan);
+    spec_done(ret_spec);
     return -1;
 }
 
@@ -131,7 +134,9 @@ static int submit(struct request *request, struct err *err) {
     if (read_spec(request, &spec, &plan, err) < 0)
         return -1;
     plan_done(&plan);
-    return queue(request, &spec, key, digest, err);
+    int failed = queue(request, &spec, key, digest, err);
+    spec_done(&spec);
+    return failed;
 }
 
 int handle_submit(struct request *request, struct err *err) {
@@ -146,5 +151,6 @@ int handle_submit(struct request *request, struct err *err) {
         return -1;
     int failed = answer_dry_run(request, &spec, &plan, err);
     plan_done(&plan);
+    spec_done(&spec);
     return failed;
 }

@@ -2,54 +2,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "server/graph/graph.h"
-
-/* json_pack steals what stands for "o" also when it fails, and fails when that is NULL: so a NULL travels up. */
-static json_t *pair(int h, int w) {
-    return json_pack("[i,i]", h, w);
-}
-
-static json_t *pool_json(const struct graph_node *node) {
-    return json_pack("{s:o,s:o,s:o}", "kernel", pair(node->window.kernel_h, node->window.kernel_w), "stride",
-                     pair(node->window.stride_h, node->window.stride_w), "padding", pair(node->window.pad_h, node->window.pad_w));
-}
-
-static json_t *conv_json(const struct graph_node *node) {
-    return json_pack("{s:o,s:o,s:o,s:o,s:i,s:b}", "kernel", pair(node->window.kernel_h, node->window.kernel_w), "stride",
-                     pair(node->window.stride_h, node->window.stride_w), "padding", pair(node->window.pad_h, node->window.pad_w),
-                     "dilation", pair(node->window.dilation_h, node->window.dilation_w), "groups", node->window.groups, "bias",
-                     (int)node->bias);
-}
-
-static json_t *attributes_json(const struct graph_node *node) {
-    switch (node->op) {
-    case OP_CONV:
-        return conv_json(node);
-    case OP_GROUP_NORM:
-        return json_pack("{s:f,s:i}", "epsilon", node->epsilon, "groups", node->window.groups);
-    case OP_NORM:
-        return json_pack("{s:f,s:f}", "epsilon", node->epsilon, "momentum", node->momentum);
-    case OP_ACT:
-        return json_pack("{s:s}", "kind", spec_activation_name(node->activation));
-    case OP_POOL_MAX:
-    case OP_POOL_AVG:
-        return pool_json(node);
-    case OP_SHORTCUT:
-        return json_pack("{s:o}", "stride", pair(node->window.stride_h, node->window.stride_w));
-    case OP_LINEAR:
-        return json_pack("{s:b}", "bias", (int)node->bias);
-    case OP_DROPOUT:
-        return json_pack("{s:f}", "rate", node->rate);
-    case OP_INPUT:
-    case OP_ADD:
-    case OP_CONCAT:
-    case OP_GAP:
-    case OP_FLATTEN:
-    case OP_LOSS:
-        break;
-    }
-    return json_object();
-}
+#include "server/graph/private.h"
 
 /* Consumes value. */
 static json_t *or_null(json_t *value, int failed) {
@@ -59,7 +12,7 @@ static json_t *or_null(json_t *value, int failed) {
     return NULL;
 }
 
-static json_t *inputs_json(const struct graph *graph, const struct graph_node *node) {
+json_t *graph_inputs_json(const struct graph *graph, const struct graph_node *node) {
     json_t *names = json_array();
     int failed = 0;
     for (int i = 0; i < node->inputs_n; i++)
@@ -67,11 +20,12 @@ static json_t *inputs_json(const struct graph *graph, const struct graph_node *n
     return or_null(names, failed);
 }
 
+/* json_pack steals what stands for "o" also when it fails, and fails when that is NULL: so a NULL travels up. */
 static json_t *node_json(const struct graph *graph, const struct graph_node *node) {
     return json_pack("{s:s,s:s,s:o,s:o,s:I,s:I,s:I,s:o}", "name", node->name, "op", graph_op_name(node->op), "inputs",
-                     inputs_json(graph, node), "shape", json_pack("[i,i,i]", node->out.c, node->out.h, node->out.w), "parameters",
-                     (json_int_t)node->parameters, "flops", (json_int_t)node->flops, "activation_bytes",
-                     (json_int_t)node->activation_bytes, "attributes", attributes_json(node));
+                     graph_inputs_json(graph, node), "shape", json_pack("[i,i,i]", node->out.c, node->out.h, node->out.w),
+                     "parameters", (json_int_t)node->parameters, "flops", (json_int_t)node->flops, "activation_bytes",
+                     (json_int_t)node->activation_bytes, "attributes", attribute_json(node));
 }
 
 static json_t *nodes_json(const struct graph *graph) {

@@ -35,6 +35,10 @@ enum graph_op {
 #undef GRAPH_ENUM
 };
 
+#define GRAPH_COUNT(op, name, inputs) +1
+enum { GRAPH_OPS_N = 0 GRAPH_OPS(GRAPH_COUNT) };
+#undef GRAPH_COUNT
+
 const char *graph_op_name(enum graph_op op);
 
 struct graph_shape {
@@ -120,6 +124,7 @@ int64_t graph_memory(const struct graph *graph, const struct spec *spec);
 struct graph_preset {
     const char *name, *title, *paper;
     bool residual;
+    const struct graph_design *design; /* known to the files that build it */
 };
 
 const struct graph_preset *graph_presets(size_t *ret_n);

@@ -1,232 +1,215 @@
-/* Ready-made models: a const table of presets and the few functions that expand them into nodes.
- *
- * Options that a preset has no use for are ignored: `shortcut` by all but the CIFAR resnets (resnet18 always projects with a 1x1
- * convolution, as its paper does for ImageNet), `norm` by lenet5, which is older than batch normalization. */
-#include <math.h>
+/* Ready-made models: a const table of presets, and building one with its options. */
 #include <stdio.h>
 #include <string.h>
 
 #include "common/json.h"
-#include "server/graph/graph.h"
+#include "server/graph/builder.h"
+#include "server/graph/private.h"
 
-/* Everything a builder function needs. After the first failure at is -1 and the functions below do nothing more. */
-struct builder {
-    struct graph *graph;
-    const struct spec_model *model;
-    struct err *err;
-    int at; /* the node that the next layer takes as its input */
-};
-
-/* Adds a node with the given input and the name "PREFIX.NAME" or, without a prefix, "NAME". */
-static void add(struct builder *b, const char *prefix, const char *name, struct graph_node node) {
-    if (b->at < 0)
-        return;
-    snprintf(node.name, sizeof node.name, "%s%s%s", prefix, prefix[0] != '\0' ? "." : "", name);
-    if (node.inputs_n == 0) {
-        node.inputs[0] = b->at;
-        node.inputs_n = 1;
-    }
-    b->at = graph_add(b->graph, &node, b->err);
+/* A bias would be lost in a norm, so only a convolution without one has it. */
+static void chain_unit(struct builder *b, int channels, int stride) {
+    b->units++;
+    struct layer_name conv = layer_name("", "conv", b->units), norm = layer_name("", "bn", b->units);
+    int kernel = option_of(b, conv.text, OPTION_KERNEL)->kernel;
+    build_conv(b, conv.text,
+               (struct build_conv){.channels = build_width(b, conv.text, channels),
+                                   .kernel = kernel,
+                                   .stride = stride,
+                                   .pad = b->design->unpadded ? 0 : build_same_pad(kernel),
+                                   .bias = build_norm_kind(b, norm.text) == NORM_NONE});
+    build_norm(b, norm.text, false);
+    build_act(b, layer_name("", "act", b->units).text);
 }
 
-static int scaled(const struct builder *b, int channels) {
-    double value = round(channels * b->model->width);
-    return value < 1.0 ? 1 : (int)value;
+/* Convolutions, then a pool; or the last convolution strides. */
+static void chain_stage(struct builder *b) {
+    int depth = build_depth(b);
+    struct layer_name pool = layer_name("", "pool", b->stage);
+    enum spec_downsampling how = build_downsampling(b, pool.text);
+    for (int i = 1; i <= depth && b->at >= 0; i++)
+        chain_unit(b, b->design->channels[b->stage - 1], i == depth && how == DOWNSAMPLING_STRIDE ? 2 : 1);
+    if (depth > 0 && how != DOWNSAMPLING_STRIDE)
+        build_halving(b, pool.text, how);
 }
 
-static void conv(struct builder *b, const char *prefix, const char *name, int channels, int kernel, int stride, int pad,
-                 bool bias) {
-    struct graph_node node = {.op = OP_CONV, .channels_out = channels, .bias = bias, .init = b->model->init, .init_sigma = 0.01};
-    node.window.kernel_h = node.window.kernel_w = kernel;
-    node.window.stride_h = node.window.stride_w = stride;
-    node.window.pad_h = node.window.pad_w = pad;
-    node.window.dilation_h = node.window.dilation_w = node.window.groups = 1;
-    add(b, prefix, name, node);
+static void build_chain(struct builder *b) {
+    for (b->stage = 1; b->stage <= b->design->stages; b->stage++)
+        chain_stage(b);
+    build_head(b);
 }
 
-/* A convolution and its normalization; the bias would be lost in the normalization, so only one without it has a bias. */
-static void conv_norm(struct builder *b, const char *prefix, const char *conv_name, const char *norm_name, int channels,
-                      int kernel, int stride) {
-    bool norm = b->model->norm == NORM_BATCH;
-    conv(b, prefix, conv_name, channels, kernel, stride, kernel / 2, !norm);
-    if (norm)
-        add(b, prefix, norm_name, (struct graph_node){.op = OP_NORM, .epsilon = 1e-5, .momentum = 0.1});
-}
-
-static void act(struct builder *b, const char *prefix, const char *name) {
-    add(b, prefix, name, (struct graph_node){.op = OP_ACT, .activation = b->model->activation});
-}
-
-static void linear(struct builder *b, const char *name, int outputs) {
-    add(b, "", name,
-        (struct graph_node){.op = OP_LINEAR, .channels_out = outputs, .bias = true, .init = b->model->init, .init_sigma = 0.01});
-}
-
-static void avg_pool2(struct builder *b, const char *name) {
-    struct graph_node node = {.op = OP_POOL_AVG};
-    node.window.kernel_h = node.window.kernel_w = node.window.stride_h = node.window.stride_w = 2;
-    node.window.dilation_h = node.window.dilation_w = 1;
-    add(b, "", name, node);
-}
-
-/* Global pool, classifier, loss: the end of every residual network. */
-static void head(struct builder *b, int classes) {
-    add(b, "", "avgpool", (struct graph_node){.op = OP_GAP});
-    linear(b, "fc", classes);
-    add(b, "", "loss", (struct graph_node){.op = OP_LOSS});
-}
-
-enum join { JOIN_NONE, JOIN_PAD, JOIN_PROJECT }; /* plain network, option A, option B */
-
-/* The shortcut branch from node `from`; returns the node to add. Where nothing changes it is the identity. */
-static int shortcut(struct builder *b, const char *prefix, int from, int channels, int stride, enum join join) {
-    if (b->at < 0 || (stride == 1 && b->graph->nodes[from].out.c == channels))
-        return from;
-    int main_end = b->at;
-    b->at = from;
-    if (join == JOIN_PROJECT) {
-        conv_norm(b, prefix, "downsample.0", "downsample.1", channels, 1, stride);
-    } else {
-        struct graph_node node = {.op = OP_SHORTCUT, .channels_out = channels};
-        node.window.stride_h = node.window.stride_w = stride;
-        add(b, prefix, "shortcut", node);
-    }
-    int end = b->at;
-    b->at = end < 0 ? -1 : main_end;
-    return end;
-}
-
-/* The basic block of He et al. 2015: conv, norm, act, conv, norm, add, act. */
-static void block(struct builder *b, const char *prefix, int channels, int stride, enum join join) {
-    int from = b->at;
-    conv_norm(b, prefix, "conv1", "bn1", channels, 3, stride);
-    act(b, prefix, "act1");
-    conv_norm(b, prefix, "conv2", "bn2", channels, 3, 1);
-    if (join != JOIN_NONE) {
-        int skip = shortcut(b, prefix, from, channels, stride, join);
-        add(b, prefix, "add", (struct graph_node){.op = OP_ADD, .inputs = {b->at, skip}, .inputs_n = 2});
-    }
-    act(b, prefix, "act2");
-}
-
-/* Stages of equal blocks; every stage but the first halves the image and doubles the channels. */
-static void residual(struct builder *b, int classes, int channels, int stages, int blocks, enum join join) {
-    conv_norm(b, "", "conv1", "bn1", scaled(b, channels), 3, 1);
-    act(b, "", "act1");
-    for (int stage = 0; stage < stages; stage++)
-        for (int i = 0; i < blocks; i++) {
-            char prefix[32];
-            snprintf(prefix, sizeof prefix, "layer%d.%d", stage + 1, i);
-            block(b, prefix, scaled(b, channels << stage), stage > 0 && i == 0 ? 2 : 1, join);
-        }
-    head(b, classes);
-}
-
-static void build_cifar_resnet(struct builder *b, int classes, int depth) {
-    residual(b, classes, 16, 3, (depth - 2) / 6, b->model->shortcut == SHORTCUT_B ? JOIN_PROJECT : JOIN_PAD);
-}
-
-static void build_cifar_plain(struct builder *b, int classes, int depth) {
-    residual(b, classes, 16, 3, (depth - 2) / 6, JOIN_NONE);
-}
-
-static void build_resnet18(struct builder *b, int classes, int depth) {
-    residual(b, classes, 64, 4, (depth - 2) / 8, JOIN_PROJECT);
-}
-
-/* C5, a 5x5 convolution of a 5x5 image in the paper, is the linear layer fc1 here, so that other image sizes work too. */
-static void build_lenet5(struct builder *b, int classes, int depth) {
-    (void)depth;
-    conv(b, "", "conv1", scaled(b, 6), 5, 1, 0, true);
-    act(b, "", "act1");
-    avg_pool2(b, "pool1");
-    conv(b, "", "conv2", scaled(b, 16), 5, 1, 0, true);
-    act(b, "", "act2");
-    avg_pool2(b, "pool2");
-    add(b, "", "flatten", (struct graph_node){.op = OP_FLATTEN});
-    linear(b, "fc1", scaled(b, 120));
-    act(b, "", "act3");
-    linear(b, "fc2", scaled(b, 84));
-    act(b, "", "act4");
-    linear(b, "fc3", classes);
-    add(b, "", "loss", (struct graph_node){.op = OP_LOSS});
-}
+/* --- the table --- */
 
 #define HE "He, Zhang, Ren, Sun: Deep residual learning for image recognition (2015)"
+#define HE16 "He, Zhang, Ren, Sun: Identity mappings in deep residual networks (2016)"
+#define WIDE "Zagoruyko, Komodakis: Wide residual networks (2016)"
+#define SIMONYAN "Simonyan, Zisserman: Very deep convolutional networks for large-scale image recognition (2014)"
 #define LECUN "LeCun, Bottou, Bengio, Haffner: Gradient-based learning applied to document recognition (1998)"
+#define LECUN89 "LeCun et al.: Backpropagation applied to handwritten zip code recognition (1989)"
+#define RUMELHART "Rumelhart, Hinton, Williams: Learning representations by back-propagating errors (1986)"
+#define PAGE "Page: How to train your ResNet (2018), for DAWNBench"
 
-/* name, title, paper, residual, builder, depth: the weighted layers */
-#define PRESETS(X)                                                                          \
-    X("resnet8", "ResNet-8 (CIFAR)", HE ", section 4.2", true, build_cifar_resnet, 8)       \
-    X("resnet14", "ResNet-14 (CIFAR)", HE ", section 4.2", true, build_cifar_resnet, 14)    \
-    X("resnet20", "ResNet-20 (CIFAR)", HE ", section 4.2", true, build_cifar_resnet, 20)    \
-    X("resnet32", "ResNet-32 (CIFAR)", HE ", section 4.2", true, build_cifar_resnet, 32)    \
-    X("resnet44", "ResNet-44 (CIFAR)", HE ", section 4.2", true, build_cifar_resnet, 44)    \
-    X("resnet56", "ResNet-56 (CIFAR)", HE ", section 4.2", true, build_cifar_resnet, 56)    \
-    X("resnet110", "ResNet-110 (CIFAR)", HE ", section 4.2", true, build_cifar_resnet, 110) \
-    X("plain20", "Plain-20 (CIFAR)", HE ", section 4.2", false, build_cifar_plain, 20)      \
-    X("plain32", "Plain-32 (CIFAR)", HE ", section 4.2", false, build_cifar_plain, 32)      \
-    X("plain44", "Plain-44 (CIFAR)", HE ", section 4.2", false, build_cifar_plain, 44)      \
-    X("plain56", "Plain-56 (CIFAR)", HE ", section 4.2", false, build_cifar_plain, 56)      \
-    X("resnet18", "ResNet-18 (CIFAR stem)", HE ", table 1", true, build_resnet18, 18)       \
-    X("lenet5", "LeNet-5", LECUN, false, build_lenet5, 5)
+/* What most presets have. */
+#define COMMON \
+    .width = 1, .norm_groups = 8, .init = INIT_HE_NORMAL, .init_sigma = 0.01, .activation = ACTIVATION_RELU, .kernel = 3
+#define STEM(channels_) .stem_kernel = 3, .stem_stride = 1, .stem_channels = channels_
+#define BLOCKS(channels_) COMMON, STEM(channels_), .norm = NORM_BATCH, .downsampling = DOWNSAMPLING_STRIDE
 
-static const struct graph_preset cards[] = {
-#define PRESET_CARD(name, title, paper, residual, build, depth) {name, title, paper, residual},
-    PRESETS(PRESET_CARD)
-#undef PRESET_CARD
+/* Section 4.2 of He et al. 2015: three stages of n blocks. */
+#define CIFAR(n, ...)                                                                                    \
+    &(const struct graph_design) {                                                                       \
+        .build = build_blocks, .stages = 3, .channels = {16, 32, 64}, .ending = ENDING_AVERAGE, .own = { \
+            BLOCKS(16),                                                                                  \
+            .depth = {1, {n}},                                                                           \
+            .shortcut = SHORTCUT_A,                                                                      \
+            __VA_ARGS__                                                                                  \
+        }                                                                                                \
+    }
+
+/* Table 1 of He et al. 2015, with a stem for small images. */
+#define IMAGENET(bottleneck_, ...)                                                                      \
+    &(const struct graph_design) {                                                                      \
+        .build = build_blocks, .stages = 4, .channels = {64, 128, 256, 512}, .bottleneck = bottleneck_, \
+        .ending = ENDING_AVERAGE, .own = {                                                              \
+            BLOCKS(64),                                                                                 \
+            .depth = {4, {__VA_ARGS__}},                                                                \
+            .shortcut = SHORTCUT_B,                                                                     \
+            .residual = true                                                                            \
+        }                                                                                               \
+    }
+
+/* Table 1 of Simonyan and Zisserman, with norms and a single dense layer: five pools leave one pixel of 32x32. */
+#define VGG(...)                                                                                                    \
+    &(const struct graph_design) {                                                                                  \
+        .build = build_chain, .stages = 5, .channels = {64, 128, 256, 512, 512}, .ending = ENDING_AVERAGE, .own = { \
+            COMMON,                                                                                                 \
+            .depth = {5, {__VA_ARGS__}},                                                                            \
+            .norm = NORM_BATCH,                                                                                     \
+            .downsampling = DOWNSAMPLING_MAX_POOL                                                                   \
+        }                                                                                                           \
+    }
+
+static const struct graph_preset presets[] = {
+    {"resnet8", "ResNet-8 (CIFAR)", HE ", section 4.2", true, CIFAR(1, .residual = true)},
+    {"resnet14", "ResNet-14 (CIFAR)", HE ", section 4.2", true, CIFAR(2, .residual = true)},
+    {"resnet20", "ResNet-20 (CIFAR)", HE ", section 4.2", true, CIFAR(3, .residual = true)},
+    {"resnet32", "ResNet-32 (CIFAR)", HE ", section 4.2", true, CIFAR(5, .residual = true)},
+    {"resnet44", "ResNet-44 (CIFAR)", HE ", section 4.2", true, CIFAR(7, .residual = true)},
+    {"resnet56", "ResNet-56 (CIFAR)", HE ", section 4.2", true, CIFAR(9, .residual = true)},
+    {"resnet110", "ResNet-110 (CIFAR)", HE ", section 4.2", true, CIFAR(18, .residual = true)},
+    {"plain20", "Plain-20 (CIFAR)", HE ", section 4.2", false, CIFAR(3, .residual = false)},
+    {"plain32", "Plain-32 (CIFAR)", HE ", section 4.2", false, CIFAR(5, .residual = false)},
+    {"plain44", "Plain-44 (CIFAR)", HE ", section 4.2", false, CIFAR(7, .residual = false)},
+    {"plain56", "Plain-56 (CIFAR)", HE ", section 4.2", false, CIFAR(9, .residual = false)},
+    {"preact-resnet20", "Pre-activation ResNet-20 (CIFAR)", HE16 ", section 4", true,
+     CIFAR(3, .residual = true, .preactivation = true)},
+    {"resnet18", "ResNet-18 (CIFAR stem)", HE ", table 1", true, IMAGENET(false, 2, 2, 2, 2)},
+    {"resnet34", "ResNet-34 (CIFAR stem)", HE ", table 1", true, IMAGENET(false, 3, 4, 6, 3)},
+    {"resnet50", "ResNet-50 (CIFAR stem)", HE ", table 1", true, IMAGENET(true, 3, 4, 6, 3)},
+    {"wide-resnet16-4", "Wide ResNet-16-4", WIDE ", section 2", true,
+     &(const struct graph_design){
+         .build = build_blocks,
+         .stages = 3,
+         .channels = {64, 128, 256},
+         .ending = ENDING_AVERAGE,
+         .own = {BLOCKS(16), .depth = {1, {2}}, .shortcut = SHORTCUT_B, .residual = true, .preactivation = true}}},
+    {"resnet9", "ResNet-9 (DAWNBench)", PAGE, true,
+     &(const struct graph_design){.build = build_page, /* without the factor of 0.125 before the loss */
+                                  .stages = 3,
+                                  .channels = {128, 256, 512},
+                                  .ending = ENDING_MAXIMUM,
+                                  .plain_output = true,
+                                  .own = {COMMON, STEM(64), .norm = NORM_BATCH, .depth = {3, {1, 0, 1}}, .residual = true,
+                                          .downsampling = DOWNSAMPLING_MAX_POOL}}},
+    {"vgg11", "VGG-11 (small images)", SIMONYAN ", table 1 A", false, VGG(1, 1, 2, 2, 2)},
+    {"vgg13", "VGG-13 (small images)", SIMONYAN ", table 1 B", false, VGG(2, 2, 2, 2, 2)},
+    {"vgg16", "VGG-16 (small images)", SIMONYAN ", table 1 D", false, VGG(2, 2, 3, 3, 3)},
+    /* C5, a 5x5 convolution of a 5x5 image in the paper, is the dense layer fc1 here, so that other image sizes work too. */
+    {"lenet5", "LeNet-5", LECUN, false,
+     &(const struct graph_design){.build = build_chain,
+                                  .stages = 2,
+                                  .channels = {6, 16},
+                                  .unpadded = true,
+                                  .ending = ENDING_FLATTEN,
+                                  .own = {.width = 1,
+                                          .norm = NORM_NONE,
+                                          .norm_groups = 8,
+                                          .init_sigma = 0.01,
+                                          .kernel = 5,
+                                          .depth = {1, {1}},
+                                          .downsampling = DOWNSAMPLING_AVG_POOL,
+                                          .dense = {2, {120, 84}}}}},
+    {"simplecnn", "Simple CNN", LECUN89 ", in the form that courses draw", false,
+     &(const struct graph_design){
+         .build = build_chain,
+         .stages = 2,
+         .channels = {32, 64},
+         .ending = ENDING_FLATTEN,
+         .own = {COMMON, .norm = NORM_NONE, .depth = {1, {1}}, .downsampling = DOWNSAMPLING_MAX_POOL, .dense = {1, {64}}}}},
+    {"mlp", "Multilayer perceptron", RUMELHART, false,
+     &(const struct graph_design){
+         .build = build_chain, .ending = ENDING_FLATTEN, .own = {COMMON, .norm = NORM_NONE, .dense = {2, {512, 512}}}}},
 };
 
-/* Stands in the order of cards. */
-static const struct recipe {
-    void (*build)(struct builder *b, int classes, int depth);
-    int depth;
-} recipes[] = {
-#define PRESET_RECIPE(name, title, paper, residual, build, depth) {build, depth},
-    PRESETS(PRESET_RECIPE)
-#undef PRESET_RECIPE
-};
-
-static const char *const names[] = {
-#define PRESET_NAME(name, title, paper, residual, build, depth) name,
-    PRESETS(PRESET_NAME)
-#undef PRESET_NAME
-};
-
-enum { PRESETS_N = sizeof cards / sizeof cards[0] };
+enum { PRESETS_N = sizeof presets / sizeof presets[0] };
 
 const struct graph_preset *graph_presets(size_t *ret_n) {
     *ret_n = PRESETS_N;
-    return cards;
+    return presets;
 }
 
-static int find(const char *name, struct err *err) {
-    for (int i = 0; i < PRESETS_N; i++)
+static const struct graph_preset *find(const char *name, struct err *err) {
+    const char *names[PRESETS_N];
+    for (int i = 0; i < PRESETS_N; i++) {
+        names[i] = presets[i].name;
         if (strcmp(names[i], name) == 0)
-            return i;
+            return &presets[i];
+    }
     const char *near = json_nearest(name, names, PRESETS_N);
     if (near != NULL)
-        return err_at(err, ERR_FIELD, "/model/preset", "There is no preset '%s'; did you mean '%s'?", name, near);
-    return err_at(err, ERR_FIELD, "/model/preset",
-                  "There is no preset '%s'; known ones are resnet20, plain20, resnet18, lenet5, ...", name);
+        err_at(err, ERR_FIELD, "/model/preset", "There is no preset '%s'; did you mean '%s'?", name, near);
+    else
+        err_at(err, ERR_FIELD, "/model/preset",
+               "There is no preset '%s'; known ones are resnet20, plain20, vgg16, simplecnn, ...; GET /v1/presets lists them",
+               name);
+    return NULL;
 }
 
-int graph_build(const struct spec_model *model, struct graph_shape input, int classes, struct graph **ret_graph,
-                struct err *err) {
-    int i = find(model->preset, err);
-    if (i < 0)
+static int check_depth(const struct spec_model *model, const struct graph_preset *preset, struct err *err) {
+    int n = model->options.depth.n, stages = preset->design->stages;
+    bool given = (model->options.given & 1u << OPTION_DEPTH) != 0;
+    if (!given || stages == 0 || n == 1 || n == stages)
+        return 0;
+    return err_at(err, ERR_FIELD, "/model/depth",
+                  "has %d numbers; \"%s\" has %d stages and needs as many numbers, or one for all", n, preset->name, stages);
+}
+
+static int build_preset(const struct spec_model *model, struct graph *graph, const struct graph_preset *preset, int classes,
+                        struct err *err) {
+    struct builder b = {.graph = graph, .model = model, .design = preset->design, .classes = classes, .err = err};
+    preset->design->build(&b);
+    return b.at < 0 ? -1 : option_check(&b);
+}
+
+static int preset_build(const struct spec_model *model, struct graph_shape input, int classes, struct graph **ret_graph,
+                        struct err *err) {
+    const struct graph_preset *preset = find(model->preset, err);
+    if (preset == NULL || check_depth(model, preset, err) < 0)
         return -1;
-    if (!(model->width > 0.0 && model->width <= 64.0))
-        return err_at(err, ERR_FIELD, "/model/width", "The width %g is not above 0 and at most 64", model->width);
-    struct graph *graph = graph_new(cards[i].title, input, err);
+    struct graph *graph = graph_new(preset->title, input, err);
     if (graph == NULL)
         return -1;
-    struct builder b = {.graph = graph, .model = model, .err = err, .at = 0};
-    recipes[i].build(&b, classes, recipes[i].depth);
-    if (b.at < 0) {
+    if (build_preset(model, graph, preset, classes, err) < 0) {
         graph_free(graph);
         return -1;
     }
     *ret_graph = graph;
     return 0;
+}
+
+int graph_build(const struct spec_model *model, struct graph_shape input, int classes, struct graph **ret_graph,
+                struct err *err) {
+    if (model->layers != NULL)
+        return layers_build(model->layers, input, classes, ret_graph, err);
+    return preset_build(model, input, classes, ret_graph, err);
 }

@@ -19,4 +19,26 @@ static inline int64_t shape_count(struct graph_shape shape) {
  * fields node and count are filled too. */
 int param_list(const struct graph *graph, const struct graph_node *node, int node_index, struct graph_param ret_params[4]);
 
+/* --- attribute.c --- */
+
+/* Reads the attributes of a node, whose name and op are set, from its layer, which stands at the pointer parent. Refuses keys
+ * that the op does not have and values out of bounds (ERR_FIELD, ERR_UNKNOWN_FIELD). */
+int attribute_read(struct graph_node *node, const json_t *object, const char *parent, struct err *err);
+
+/* All attributes of a node: {"kernel": [3, 3], ...}. New reference; NULL when out of memory. */
+json_t *attribute_json(const struct graph_node *node);
+
+/* Adds to object those attributes that are required or differ from their default, squares as one number. Returns 0 or -1. */
+int attribute_write(json_t *object, const struct graph_node *node);
+
+/* --- layers.c --- */
+
+/* graph_build for a list of layers. */
+int layers_build(const json_t *list, struct graph_shape input, int classes, struct graph **ret_graph, struct err *err);
+
+/* --- export.c --- */
+
+/* The names of a node's inputs. New reference; NULL when out of memory. */
+json_t *graph_inputs_json(const struct graph *graph, const struct graph_node *node);
+
 #endif

@@ -53,6 +53,7 @@ int job_parse(const char *line, size_t size, struct job *ret_job, struct err *er
 
 void job_done(struct job *job) {
     json_decref(job->document);
+    spec_done(&job->spec);
     free(job->spec_text);
     *job = (struct job){0};
 }

@@ -109,7 +109,7 @@ static int measure(struct bench *bench, double seconds, struct err *err) {
 }
 
 static int run(struct bench *bench, char **argv, struct err *err) {
-    struct spec_model model = {.width = 1.0, .norm = NORM_BATCH, .activation = ACTIVATION_RELU};
+    struct spec_model model = {0};
     struct backend_options options = {.threads = atoi(argv[6]), .device_id = "cpu"};
     struct backend_plan_options plan_options = {.batch = atoi(argv[5])};
     struct graph_shape shape;

@@ -92,9 +92,10 @@ static double number(const json_t *object, const char *key) {
 }
 
 static int build(const json_t *golden, struct graph **ret_graph, struct report *report) {
-    struct spec_model model = {.width = 1.0, .norm = NORM_BATCH};
+    struct spec_model model = {.options = {.shortcut = SHORTCUT_B}};
     snprintf(model.preset, sizeof model.preset, "%s", json_string_value(json_object_get(golden, "preset")));
-    model.shortcut = strcmp(json_string_value(json_object_get(golden, "shortcut")), "B") == 0 ? SHORTCUT_B : SHORTCUT_A;
+    if (strcmp(json_string_value(json_object_get(golden, "shortcut")), "B") == 0)
+        model.options.given = 1u << OPTION_SHORTCUT;
     int size = (int)number(golden, "size");
     struct err err = {0};
     if (graph_build(&model, (struct graph_shape){3, size, size}, 10, ret_graph, &err) == 0)

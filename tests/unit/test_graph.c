@@ -276,13 +276,13 @@ static struct graph *build(const char *preset, struct spec_model model) {
     return graph;
 }
 
-static const struct spec_model plain_options = {.width = 1.0, .norm = NORM_BATCH};
+static const struct spec_model plain_options = {.preset = ""};
 
 static void test_presets(void **state) {
     (void)state;
     size_t n;
     const struct graph_preset *presets = graph_presets(&n);
-    assert_int_equal(n, 13);
+    assert_int_equal(n, 23);
     for (size_t i = 0; i < n; i++) {
         struct graph *graph = build(presets[i].name, plain_options);
         bool adds = false;
@@ -294,19 +294,6 @@ static void test_presets(void **state) {
         assert_true(strlen(presets[i].title) > 0 && strlen(presets[i].paper) > 0);
         assert_string_equal(graph->title, presets[i].title);
         graph_free(graph);
-    }
-}
-
-static void test_bad_width(void **state) {
-    (void)state;
-    static const double widths[] = {0.0, -1.0, NAN, INFINITY, 65.0};
-    for (size_t i = 0; i < sizeof widths / sizeof widths[0]; i++) {
-        struct spec_model model = {.preset = "resnet8", .width = widths[i]};
-        struct graph *graph = NULL;
-        struct err err = {0};
-        assert_int_equal(graph_build(&model, (struct graph_shape){3, 32, 32}, 10, &graph, &err), -1);
-        assert_string_equal(err.pointer, "/model/width");
-        assert_null(graph);
     }
 }
 
@@ -366,8 +353,7 @@ static void test_init(void **state) {
                 {INIT_XAVIER_NORMAL, 0.0416667, false},
                 {INIT_XAVIER_UNIFORM, 0.0416667, true}};
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
-        struct spec_model model = plain_options;
-        model.init = rows[i].init;
+        struct spec_model model = {.options = {.given = 1u << OPTION_INIT, .init = rows[i].init}};
         struct graph *graph = build("resnet8", model);
         size_t n;
         double mean, sd, largest;
@@ -384,8 +370,7 @@ static void test_init(void **state) {
 
 static void test_init_fans(void **state) {
     (void)state;
-    struct spec_model model = plain_options;
-    model.init = INIT_XAVIER_UNIFORM;
+    struct spec_model model = {.options = {.given = 1u << OPTION_INIT, .init = INIT_XAVIER_UNIFORM}};
     struct graph *graph = build("resnet8", model);
     size_t n;
     double mean, sd, largest;
@@ -439,11 +424,9 @@ static void test_dot_edges(void **state) {
         const char *preset;
         enum spec_shortcut shortcut;
         int bold;
-    } rows[] = {
-        {"resnet20", SHORTCUT_A, 9}, {"resnet20", SHORTCUT_B, 9}, {"resnet18", SHORTCUT_A, 8}, {"plain20", SHORTCUT_A, 0}};
+    } rows[] = {{"resnet20", SHORTCUT_A, 9}, {"resnet20", SHORTCUT_B, 9}, {"resnet18", SHORTCUT_A, 8}};
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
-        struct spec_model model = plain_options;
-        model.shortcut = rows[i].shortcut;
+        struct spec_model model = {.options = {.given = 1u << OPTION_SHORTCUT, .shortcut = rows[i].shortcut}};
         struct graph *graph = build(rows[i].preset, model);
         char *dot = graph_to_dot(graph);
         assert_non_null(dot);
@@ -503,7 +486,7 @@ static void test_json(void **state) {
 /* --- memory that runs out --- */
 
 static bool build_with(long allocations) {
-    struct spec_model model = {.preset = "resnet8", .width = 1.0, .norm = NORM_BATCH};
+    struct spec_model model = {.preset = "resnet8"};
     struct graph *graph = NULL;
     struct err err = {0};
     allocations_left = allocations;
@@ -561,7 +544,6 @@ int main(void) {
         cmocka_unit_test(test_structure_errors),
         cmocka_unit_test(test_limits),
         cmocka_unit_test(test_presets),
-        cmocka_unit_test(test_bad_width),
         cmocka_unit_test(test_memory),
         cmocka_unit_test(test_init),
         cmocka_unit_test(test_init_fans),

@@ -52,7 +52,9 @@ static struct graph *build(const char *folder, struct err *err) {
         fail_msg("%s/spec.json: %s: %s", folder, errors.items[0].pointer, errors.items[0].text);
     json_decref(document);
     struct graph_shape images = {card.channels, card.height + 2 * spec.pad, card.width + 2 * spec.pad};
-    return graph_build(&spec.model, images, card.classes, &graph, err) == 0 ? graph : NULL;
+    int failed = graph_build(&spec.model, images, card.classes, &graph, err);
+    spec_done(&spec);
+    return failed == 0 ? graph : NULL;
 }
 
 /* Everything in part is in whole, too. */

@@ -54,6 +54,7 @@ static void check_stable(const char *name, const json_t *canonical, const struct
     if (strcmp(text, second_text) != 0)
         fail_msg("%s: the canonical document is not stable: %s", name, second_text);
     json_decref(read);
+    spec_done(&again);
     json_decref(second);
     free(text);
     free(second_text);
@@ -75,6 +76,7 @@ static void run_case(const char *name, const json_t *test) {
     json_t *canonical = spec_to_json(&spec);
     check_part(name, expected, canonical);
     check_stable(name, canonical, &context);
+    spec_done(&spec);
     json_decref(canonical);
 }
 
@@ -119,11 +121,12 @@ static void every_allocation_may_fail(void **state) {
         allocations = 0;
         struct err err = {0};
         struct err_list errors = {0};
-        struct spec spec;
+        struct spec spec = {0};
         json_t *doc = json_parse(text, sizeof text - 1, &err);
         assert_true(doc != NULL || err.code != ERR_NONE);
         json_t *canonical = doc != NULL && spec_parse(doc, &context, &spec, &errors) == 0 ? spec_to_json(&spec) : NULL;
         through = canonical != NULL && allocations < fail_at;
+        spec_done(&spec);
         json_decref(canonical);
         json_decref(doc);
     }

@@ -1,0 +1,220 @@
+/* Networks of blocks behind a stem: residual ones, and plain ones of the same layers. */
+#include <stdio.h>
+
+#include "server/graph/builder.h"
+
+/* A block of a residual network. */
+struct block {
+    char prefix[32];
+    int channels; /* before widening and before a bottleneck's factor of four */
+    int stride;
+    bool preactivation, residual;
+};
+
+enum { BOTTLENECK_FACTOR = 4 };
+
+static struct layer_name named(const struct block *block, const char *name, int number) {
+    return layer_name(block->prefix, name, number);
+}
+
+static int convs_n(const struct builder *b) {
+    return b->design->bottleneck ? 3 : 2;
+}
+
+static int block_width(struct builder *b, const struct block *block, int i) {
+    bool wide = b->design->bottleneck && i == 3;
+    return build_width(b, named(block, "conv", i).text, block->channels * (wide ? BOTTLENECK_FACTOR : 1));
+}
+
+/* The i-th convolution of a block, from 1, which strides in the first 3x3 one, as torchvision does. A bias would be lost in a
+ * norm, so only a convolution without one has it. */
+static void block_conv(struct builder *b, const struct block *block, int i, int stride) {
+    struct layer_name name = named(block, "conv", i);
+    bool bottleneck = b->design->bottleneck, pointwise = bottleneck && i != 2;
+    int kernel = pointwise ? 1 : option_of(b, name.text, OPTION_KERNEL)->kernel;
+    if (i == convs_n(b))
+        build_dropout(b, named(block, "dropout", 0).text, name.text, OPTION_BLOCK_DROPOUT);
+    build_conv(b, name.text,
+               (struct build_conv){.channels = block_width(b, block, i),
+                                   .kernel = kernel,
+                                   .stride = i == (bottleneck ? 2 : 1) ? stride : 1,
+                                   .pad = build_same_pad(kernel),
+                                   .bias = build_norm_kind(b, named(block, "bn", i).text) == NORM_NONE});
+}
+
+/* The way beside a block, from node `from` to a shape: pads with zero channels (option A of He et al. 2015) or projects with a
+ * 1x1 convolution (option B), which has a norm where blocks end with one. Returns the node to add. */
+static int change_shape(struct builder *b, const struct block *block, int from, int channels, int stride) {
+    int main_end = b->at;
+    b->at = from;
+    if (option_of(b, named(block, "shortcut", 0).text, OPTION_SHORTCUT)->shortcut == SHORTCUT_A) {
+        struct graph_node node = {.op = OP_SHORTCUT, .channels_out = channels};
+        node.window.stride_h = node.window.stride_w = stride;
+        build_layer(b, named(block, "shortcut", 0).text, node);
+    } else {
+        struct layer_name norm = named(block, "downsample.1", 0);
+        bool bare = block->preactivation, bias = !bare && build_norm_kind(b, norm.text) == NORM_NONE;
+        build_conv(b, named(block, "downsample.0", 0).text, (struct build_conv){channels, 1, stride, 0, bias});
+        if (!bare)
+            build_norm(b, norm.text, false);
+    }
+    int end = b->at;
+    b->at = end < 0 ? -1 : main_end;
+    return end;
+}
+
+/* What stands before a convolution where norm and activation come first. */
+static void before_conv(struct builder *b, const struct block *block, int i) {
+    bool last = i == convs_n(b);
+    if (!block->preactivation)
+        return;
+    build_norm(b, named(block, "bn", i).text, block->residual && last);
+    build_act(b, named(block, "act", i).text);
+}
+
+/* What stands behind a convolution where it comes first; the last one is activated after the addition. */
+static void after_conv(struct builder *b, const struct block *block, int i) {
+    bool last = i == convs_n(b);
+    if (block->preactivation)
+        return;
+    build_norm(b, named(block, "bn", i).text, block->residual && last);
+    if (!last)
+        build_act(b, named(block, "act", i).text);
+}
+
+static void add_up(struct builder *b, const struct block *block, int skip) {
+    if (b->at >= 0 && skip >= 0)
+        build_layer(b, named(block, "add", 0).text, (struct graph_node){.op = OP_ADD, .inputs = {b->at, skip}, .inputs_n = 2});
+}
+
+/* Pools first, if the stage does not stride, so that both ways of the block see the smaller image. Returns the stride left. */
+static int halve(struct builder *b, const struct block *block) {
+    struct layer_name pool = named(block, "pool", 0);
+    if (block->stride == 1)
+        return 1;
+    enum spec_downsampling how = build_downsampling(b, pool.text);
+    if (how == DOWNSAMPLING_STRIDE)
+        return block->stride;
+    build_halving(b, pool.text, how);
+    return 1;
+}
+
+/* The first preactivation of a block is shared by its shortcut where that changes the shape, as in the code of both papers. */
+static void build_block(struct builder *b, const struct block *block) {
+    int stride = halve(b, block), n = convs_n(b), from = b->at;
+    if (from < 0)
+        return;
+    int channels = block_width(b, block, n);
+    bool changes = stride != 1 || b->graph->nodes[from].out.c != channels;
+    for (int i = 1; i <= n; i++) {
+        before_conv(b, block, i);
+        if (i == 1 && changes)
+            from = block->preactivation ? b->at : from;
+        block_conv(b, block, i, stride);
+        after_conv(b, block, i);
+    }
+    if (block->residual)
+        add_up(b, block, changes ? change_shape(b, block, from, channels, stride) : from);
+    if (!block->preactivation)
+        build_act(b, named(block, "act", n).text);
+}
+
+/* --- stem --- */
+
+static int stem_channels(struct builder *b) {
+    const struct spec_options *set = option_of_model(b, OPTION_STEM_CHANNELS);
+    return option_is_own(b, set) ? build_width(b, "conv1", set->stem_channels) : set->stem_channels;
+}
+
+/* The first convolution. With preactivation its norm and activation are those of the first block. */
+static void build_stem(struct builder *b, bool preactivation) {
+    const struct spec_options *override = option_of_override(b, "conv1", OPTION_KERNEL);
+    int kernel = option_of_model(b, OPTION_STEM_KERNEL)->stem_kernel;
+    kernel = override != NULL ? override->kernel : kernel;
+    enum spec_norm norm = preactivation ? option_of_model(b, OPTION_NORM)->norm : build_norm_kind(b, "bn1");
+    struct build_conv conv = {.channels = stem_channels(b),
+                              .kernel = kernel,
+                              .stride = option_of_model(b, OPTION_STEM_STRIDE)->stem_stride,
+                              .pad = build_same_pad(kernel),
+                              .bias = norm == NORM_NONE};
+    build_conv(b, "conv1", conv);
+    if (!preactivation) {
+        build_norm(b, "bn1", false);
+        build_act(b, "act1");
+        b->units = 1;
+    }
+    if (option_of_model(b, OPTION_STEM_POOL)->stem_pool)
+        build_pool(b, "maxpool", OP_POOL_MAX, 3, 2, 1);
+}
+
+/* --- networks --- */
+
+/* Every stage but the first halves the image. */
+static void build_stage(struct builder *b, bool preactivation) {
+    int depth = build_depth(b);
+    for (int i = 0; i < depth && b->at >= 0; i++) {
+        struct block block = {.channels = b->design->channels[b->stage - 1],
+                              .stride = b->stage > 1 && i == 0 ? 2 : 1,
+                              .preactivation = preactivation};
+        snprintf(block.prefix, sizeof block.prefix, "layer%d.%d", b->stage, i);
+        block.residual = option_of(b, named(&block, "add", 0).text, OPTION_RESIDUAL)->residual;
+        build_block(b, &block);
+    }
+}
+
+void build_blocks(struct builder *b) {
+    bool preactivation = option_of_model(b, OPTION_PREACTIVATION)->preactivation;
+    build_stem(b, preactivation);
+    for (b->stage = 1; b->stage <= b->design->stages; b->stage++)
+        build_stage(b, preactivation);
+    b->stage = 0;
+    if (preactivation) {
+        build_norm(b, "bn1", false);
+        build_act(b, "act1");
+        b->units = 1;
+    }
+    build_head(b);
+}
+
+/* A convolution of 3x3 with its norm and activation. */
+static void page_unit(struct builder *b, const char *prefix, int i, int channels, int stride, bool ends_residual) {
+    struct layer_name conv = layer_name(prefix, "conv", i), norm = layer_name(prefix, "bn", i);
+    int kernel = option_of(b, conv.text, OPTION_KERNEL)->kernel;
+    build_conv(b, conv.text,
+               (struct build_conv){.channels = build_width(b, conv.text, channels),
+                                   .kernel = kernel,
+                                   .stride = stride,
+                                   .pad = build_same_pad(kernel),
+                                   .bias = build_norm_kind(b, norm.text) == NORM_NONE});
+    build_norm(b, norm.text, ends_residual);
+    build_act(b, layer_name(prefix, "act", i).text);
+}
+
+/* Two units and an addition behind the second one's activation. */
+static void page_block(struct builder *b, int i, int channels) {
+    struct block block = {.channels = channels};
+    snprintf(block.prefix, sizeof block.prefix, "layer%d.%d", b->stage, i);
+    int from = b->at;
+    bool residual = option_of(b, named(&block, "add", 0).text, OPTION_RESIDUAL)->residual;
+    page_unit(b, block.prefix, 1, channels, 1, false);
+    page_unit(b, block.prefix, 2, channels, 1, residual);
+    if (residual)
+        add_up(b, &block, from);
+}
+
+void build_page(struct builder *b) {
+    build_stem(b, false);
+    for (b->stage = 1; b->stage <= b->design->stages; b->stage++) {
+        char prefix[32];
+        int channels = b->design->channels[b->stage - 1], depth = build_depth(b);
+        snprintf(prefix, sizeof prefix, "layer%d", b->stage);
+        struct layer_name pool = layer_name(prefix, "pool", 0);
+        enum spec_downsampling how = build_downsampling(b, pool.text);
+        page_unit(b, prefix, 1, channels, how == DOWNSAMPLING_STRIDE ? 2 : 1, false);
+        if (how != DOWNSAMPLING_STRIDE)
+            build_halving(b, pool.text, how);
+        for (int i = 0; i < depth && b->at >= 0; i++)
+            page_block(b, i, channels);
+    }
+    build_head(b);
+}
