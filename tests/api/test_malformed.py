@@ -36,7 +36,7 @@ SHAPES = [  # (changes, status, pointer): well-formed, but it cannot be
     ({"model": {"preset": "resnet110", "width": 8}, "batch_size": 4096, "train_limit": 0}, 422, "/batch_size"),
     ({"schedule": {"kind": "constant", "lr": 0.1, "gamma": 0.5}}, 400, "/schedule/gamma"),
     ({"schedule": {"kind": "one_cycle", "min_lr": 0.5}}, 400, "/schedule/min_lr"),
-    ({"model": {"width": 1}}, 400, "/model/preset"), ({"model": 3}, 400, "/model"), ({"optimizer": []}, 400, "/optimizer"),
+    ({"model": {"width": 1}}, 400, "/model"), ({"model": 3}, 400, "/model"), ({"optimizer": []}, 400, "/optimizer"),
     ({"schedule": "cosine"}, 400, "/schedule"), ({"augment": True}, 400, "/augment"), ({"seed": 2**53}, 400, "/seed"),
     ({"name": "x" * 81}, 400, "/name"), ({"name": 7}, 400, "/name"), ({"epochs": 10**12}, 400, "/epochs"),
     ({"threads": 100000}, 400, "/threads"), ({"model": {"preset": "lenet5", "width": 1000}}, 400, "/model/width"),
