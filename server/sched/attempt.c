@@ -83,18 +83,13 @@ static void ended(void *arg, uint32_t epoll_events) {
 
 static int watch(struct attempt *attempt, struct err *err);
 
-/* Hands the start line to the worker. It fits into the pipe, so a short write is a failure. */
 static int instruct(struct attempt *attempt, const char *dir, struct err *err) {
     char *line = launch_start_line(&attempt->job, dir);
     if (line == NULL)
         return err_set(err, ERR_MEMORY, "out of memory while starting a job");
-    ssize_t size = (ssize_t)strlen(line), n = write(attempt->proc.in, line, (size_t)size);
-    int saved = errno;
+    int rc = proc_tell(&attempt->proc, line, err);
     free(line);
-    if (n == size || (n < 0 && saved == EPIPE)) /* EPIPE: it ended already, which its exit will explain */
-        return 0;
-    return n < 0 ? err_errno(err, ERR_WORKER, saved, "cannot tell the worker its job")
-                 : err_set(err, ERR_WORKER, "the job's description does not fit into a pipe");
+    return rc;
 }
 
 static int hear_log(void *arg, const char *data, size_t size) {
@@ -126,7 +121,8 @@ static int launch(struct attempt *attempt, struct err *err) {
         return -1;
     joblog_note(&attempt->log, "attempt %d starts on %s after %d of %d epochs", attempt->job.attempt, attempt->job.device,
                 attempt->job.epochs_done, attempt->job.epochs);
-    if (launch_worker(sched, dir, &attempt->proc, err) != 0)
+    struct launch options = {.dir = dir, .nice = WORKER_NICE};
+    if (launch_worker(sched, &options, &attempt->proc, err) != 0)
         return -1;
     sched->counters.workers_started++;
     snprintf(number, sizeof number, "%d", attempt->job.attempt);

@@ -21,19 +21,16 @@ static const struct launcher {
     {"local", argv_local},
 };
 
-int launch_worker(const struct sched *sched, const char *job_dir, struct proc *ret_proc, struct err *err) {
+int launch_worker(const struct sched *sched, const struct launch *launch, struct proc *ret_proc, struct err *err) {
     const char *argv[LAUNCH_ARGS_MAX];
-    launchers[0].argv(sched, job_dir == NULL ? "--probe" : NULL, argv);
-    struct proc_options options = {.argv = argv, .dir = job_dir != NULL ? job_dir : sched->data_dir, .nice = WORKER_NICE};
+    launchers[0].argv(sched, launch->mode, argv);
+    struct proc_options options = {.argv = argv, .dir = launch->dir, .nice = launch->nice};
     return proc_spawn(&options, ret_proc, err);
 }
 
-char *launch_start_line(const struct job *job, const char *dir) {
-    json_t *spec = json_parse(job->spec, strlen(job->spec), NULL);
-    json_t *line = json_pack("{s:i, s:s, s:i, s:s, s:i, s:o}", "protocol", EVENT_PROTOCOL, "job", job->id, "attempt",
-                             job->attempt, "dir", dir, "epochs_known", job->epochs_done, "spec", spec);
-    char *text = line != NULL ? json_text(line) : NULL;
-    json_decref(line);
+char *launch_line(json_t *steal) {
+    char *text = steal != NULL ? json_text(steal) : NULL;
+    json_decref(steal);
     size_t length = text != NULL ? strlen(text) : 0;
     char *ended = text != NULL ? realloc(text, length + 2) : NULL;
     if (ended == NULL) {
@@ -42,4 +39,10 @@ char *launch_start_line(const struct job *job, const char *dir) {
     }
     memcpy(ended + length, "\n", 2);
     return ended;
+}
+
+char *launch_start_line(const struct job *job, const char *dir) {
+    json_t *spec = json_parse(job->spec, strlen(job->spec), NULL);
+    return launch_line(json_pack("{s:i, s:s, s:i, s:s, s:i, s:o}", "protocol", EVENT_PROTOCOL, "job", job->id, "attempt",
+                                 job->attempt, "dir", dir, "epochs_known", job->epochs_done, "spec", spec));
 }

@@ -314,3 +314,18 @@ json_t *message_parse_probe(const char *text, size_t size, struct err *err) {
     }
     return answer;
 }
+
+int message_check_inspection(const char *text, size_t size, struct err *err) {
+    struct err why = {0}, said = {0};
+    json_t *answer = json_parse(text, size, &why);
+    if (answer == NULL)
+        return err_set(err, ERR_PROTOCOL, "the answer about a network is not JSON: %.300s", why.text);
+    const json_t *error = json_object_get(answer, "error");
+    int rc = json_is_object(answer) ? 0 : err_set(err, ERR_PROTOCOL, "the answer about a network is not an object");
+    if (rc == 0 && error != NULL)
+        rc = check_object(error, error_fields, "\"error\"", err) != 0 || read_error(error, &said, err) != 0
+                 ? -1
+                 : err_at(err, said.code, said.pointer, "%s", said.text);
+    json_decref(answer);
+    return rc;
+}

@@ -21,6 +21,10 @@ struct message {
 int message_parse(const char *line, size_t size, int64_t seq, struct message *ret_message, struct err *err);
 void message_done(struct message *message);
 
+/* Checks the answer of `residuum-worker --inspect` as far as the daemon must know: one JSON object. An "error" in it becomes
+ * *err; what else it holds is passed on as it is. ERR_PROTOCOL says what is wrong. */
+int message_check_inspection(const char *text, size_t size, struct err *err);
+
 /* Checks the answer of `residuum-worker --probe`. New reference, or NULL and ERR_PROTOCOL. */
 json_t *message_parse_probe(const char *text, size_t size, struct err *err);
 

@@ -4,6 +4,7 @@
 
 #include <limits.h>
 
+#include "server/sched/errand.h"
 #include "server/sched/joblog.h"
 #include "server/sched/message.h"
 #include "server/sched/proc.h"
@@ -14,10 +15,17 @@
 
 enum { LAUNCH_ARGS_MAX = 8, WORKER_NICE = 10 };
 
-/* Starts a worker for a job, or (job_dir NULL) the probe. */
-int launch_worker(const struct sched *sched, const char *job_dir, struct proc *ret_proc, struct err *err);
+struct launch {
+    const char *mode; /* "--probe"; NULL: trains the job whose line comes */
+    const char *dir;  /* where it runs */
+    int nice;
+};
+int launch_worker(const struct sched *sched, const struct launch *launch, struct proc *ret_proc, struct err *err);
 
-/* The line that tells a worker what to do. Caller frees; NULL when out of memory or the spec is damaged. */
+/* The text of a line for a worker, with its newline. Caller frees; NULL when out of memory. */
+char *launch_line(json_t *steal);
+
+/* The line that tells a worker its job. Caller frees; NULL when out of memory or the spec is damaged. */
 char *launch_start_line(const struct job *job, const char *dir);
 
 /* --- probe.c --- */
@@ -33,6 +41,12 @@ const json_t *probe_devices(const struct probe *probe);
 const json_t *probe_datasets(const struct probe *probe);
 bool probe_failed(const struct probe *probe);        /* and is not being tried again just now */
 const char *probe_reason(const struct probe *probe); /* why it failed; "" */
+
+/* --- inspect.c --- */
+
+/* Answers all questions with "unavailable"; or forgets them. */
+void inspections_drain(struct sched *sched);
+void inspections_free(struct sched *sched);
 
 /* --- attempt.c: one attempt of a job, from its claim until its end is committed --- */
 
@@ -105,6 +119,7 @@ struct sched {
     char *data_dir, *worker_path;
     struct probe *probe;
     struct attempt *attempts;
+    struct inspection *inspections;
     struct doomed *doomed;
     struct loop_timer *pause; /* armed: nothing is claimed or written again until it fires */
     bool paused, draining;

@@ -142,6 +142,19 @@ int proc_spawn(const struct proc_options *options, struct proc *ret_proc, struct
     return rc;
 }
 
+enum { PIPE_SIZE = 65536 }; /* of a new one (pipe(7)) */
+
+int proc_tell(const struct proc *proc, const char *text, struct err *err) {
+    size_t size = strlen(text);
+    if (size > PIPE_SIZE)
+        (void)fcntl(proc->in, F_SETPIPE_SZ, (int)size); /* if not, the write below is short */
+    ssize_t n = write(proc->in, text, size);
+    if (n == (ssize_t)size || (n < 0 && errno == EPIPE))
+        return 0;
+    return n < 0 ? err_errno(err, ERR_WORKER, errno, "cannot tell a worker what to do")
+                 : err_set(err, ERR_WORKER, "what a worker is to do, %zu bytes, does not fit into a pipe", size);
+}
+
 void proc_kill(const struct proc *proc) {
     if (proc->pid > 0)
         kill(-proc->pid, SIGKILL);

@@ -23,6 +23,10 @@ struct proc_options {
  * an exit code later. */
 int proc_spawn(const struct proc_options *options, struct proc *ret_proc, struct err *err);
 
+/* Writes text to its standard input at once: the pipe is made large enough, up to what the system allows (1 MiB). A child that
+ * has ended already is no failure: its end will tell. */
+int proc_tell(const struct proc *proc, const char *text, struct err *err);
+
 void proc_kill(const struct proc *proc); /* SIGKILL to the whole group */
 
 /* How it ended. */

@@ -93,6 +93,7 @@ void sched_free(struct sched *sched) {
         attempt_free(attempt);
     }
     doomed_clear(sched);
+    inspections_free(sched);
     probe_free(sched->probe);
     loop_timer_remove(sched->pause);
     free(sched->data_dir);
@@ -294,6 +295,7 @@ void sched_drain(struct sched *sched, loop_fn *done, void *arg) {
     sched->draining = true;
     sched->drained = done;
     sched->drained_arg = arg;
+    inspections_drain(sched);
     for (struct attempt *attempt = sched->attempts; attempt != NULL; attempt = attempt->next) {
         attempt_stop(attempt, STOP_DRAIN);
         if (again)

@@ -60,6 +60,34 @@ int sched_threads(const struct sched *sched);
 /* The last bytes of a job's log, at most limit, cut at a line start. Caller frees. Empty when there is none yet. */
 int sched_log(struct sched *sched, const char *id, size_t limit, char **ret_text, size_t *ret_size, struct err *err);
 
+/* --- weights.c --- */
+
+/* The file of a kept epoch's weights, PATH_MAX bytes. ERR_NOT_FOUND says which epochs there are. */
+int sched_weights_path(const struct sched *sched, const char *id, int epoch, char *ret_path, struct err *err);
+
+/* --- inspect.c: looking into a network while it trains or afterwards --- */
+
+struct inspection;
+
+/* The answer, one line as common/event.h says, borrowed; or NULL and why there is none. Called once, in a later turn. */
+typedef void sched_inspect_fn(void *arg, const char *answer, size_t size, const struct err *why);
+
+struct sched_question {
+    const struct job *job;
+    int epoch;          /* whose weights; 0: none are needed */
+    json_t *steal_want; /* what is asked (common/event.h); consumed on failure too */
+    sched_inspect_fn *fn;
+    void *arg;
+};
+
+/* Asks a short worker of low priority. ERR_NOT_FOUND when the epoch's weights are not kept, ERR_LIMIT when too many wait already,
+ * ERR_UNAVAILABLE while draining. */
+int sched_inspect(struct sched *sched, const struct sched_question *question, struct inspection **ret_inspection,
+                  struct err *err);
+
+/* Nobody wants the answer any more: fn is not called. To be used before it was. */
+void sched_inspect_abandon(struct inspection *inspection);
+
 struct sched_counters { /* since start; for /metrics */
     int64_t workers_started, workers_died, jobs_retried, events_received;
 };
