@@ -131,18 +131,19 @@ static void read_overrides(const json_t *list, struct spec_model *model, struct 
     model->overrides_n = (int)n;
 }
 
-/* A model of layers has no options beside them. */
+static void refuse_beside_layers(const json_t *object, const char *key, struct err_list *errors) {
+    char pointer[96];
+    json_pointer(pointer, sizeof pointer, "/model", key);
+    if (json_object_get(object, key) != NULL)
+        err_add(errors, ERR_FIELD, pointer, "cannot stand beside \"layers\": it belongs to presets, and layers say all");
+}
+
 static void read_layers(const json_t *object, json_t *layers, struct spec_model *model, struct err_list *errors) {
-    const char *key;
-    json_t *value;
     if (!json_is_array(layers))
         err_add(errors, ERR_FIELD, "/model/layers", "must be a list of layers, not %s", row_type_name(layers));
-    json_object_foreach((json_t *)object, key, value) {
-        char pointer[96];
-        json_pointer(pointer, sizeof pointer, "/model", key);
-        if (strcmp(key, "layers") != 0)
-            err_add(errors, ERR_FIELD, pointer, "cannot stand beside \"layers\": it belongs to presets, and layers say all");
-    }
+    refuse_beside_layers(object, "overrides", errors);
+    for (int i = 0; i < OPTIONS_N; i++)
+        refuse_beside_layers(object, options[i].key, errors);
     model->layers = json_incref(layers);
 }
 

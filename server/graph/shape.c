@@ -183,7 +183,8 @@ static int rule_shortcut(const struct graph *graph, struct graph_node *node, str
     if (!in_range(sh, 1, WINDOW_MAX) || !in_range(sw, 1, WINDOW_MAX))
         return refuse(graph, node, err, "the stride must be 1 to 1024");
     if (!in_range(node->channels_out, in.c, GRAPH_SIDE_MAX))
-        return refuse(graph, node, err, "a shortcut appends channels; it cannot have fewer than its input");
+        return refuse(graph, node, err,
+                      "a shortcut appends channels; it cannot have fewer than its input, which takes a 1x1 convolution");
     node->out = (struct graph_shape){node->channels_out, (in.h - 1) / sh + 1, (in.w - 1) / sw + 1};
     return 0;
 }

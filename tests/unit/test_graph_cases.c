@@ -1,6 +1,7 @@
 /* Runs every case of tests/cases/graph: a job for images of a given shape, and the graph or the error that it must give.
  *
- * A case is a folder: spec.json, a job whose data set is named CHANNELSxHEIGHTxWIDTH (it has 10 classes), and expect.json:
+ * A case is a folder: spec.json, a job whose data set is named CHANNELSxHEIGHTxWIDTH (it has 10 classes) or
+ * CHANNELSxHEIGHTxWIDTHxCLASSES, and expect.json:
  * {"parameters", "nodes", "weighted_layers" (numbers), "layers": {NAME: {part of the node in JSON}}} with any of these keys, or
  * {"error": {"code": the name in err.h, "pointer": ..., "contains": [parts of the message]}}. */
 #include <glob.h>
@@ -27,7 +28,7 @@ static const struct dataset_card *find_dataset(void *arg, const char *name) {
                                   .class_names = class_names,
                                   .train_images = 1000,
                                   .test_images = 10};
-    return sscanf(name, "%dx%dx%d", &card->channels, &card->height, &card->width) == 3 ? card : NULL;
+    return sscanf(name, "%dx%dx%dx%d", &card->channels, &card->height, &card->width, &card->classes) >= 3 ? card : NULL;
 }
 
 static json_t *load(const char *folder, const char *file) {
