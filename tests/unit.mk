@@ -6,6 +6,7 @@
 UNIT_api := $(API) $(SCHED) $(STORE) $(GRAPH) $(COMMON)
 UNIT_LDFLAGS_api := -Wl,--wrap=realloc
 UNIT_api_commit := $(API) $(STORE) $(GRAPH) $(COMMON)
+UNIT_augment := $(patsubst %,$(O)/server/train/%.o,batch mixup) $(COMMON)
 UNIT_common := $(COMMON)
 UNIT_golden := $(O)/tests/ops/rig.o $(GRAPH) $(COMMON)
 UNIT_graph := $(GRAPH) $(COMMON)
@@ -21,7 +22,7 @@ UNIT_sse := $(O)/client/sse.o $(O)/client/buffer.o $(COMMON)
 UNIT_LDFLAGS_sse := -Wl,--wrap=calloc,--wrap=realloc
 UNIT_client := $(filter-out $(O)/client/main.o,$(CLIENT)) $(COMMON)
 UNIT_client_stream := $(filter-out $(O)/client/main.o,$(CLIENT)) $(COMMON)
-UNIT_data_batch := $(patsubst %,$(O)/server/train/%.o,batch data fashion idx shapes split) $(COMMON)
+UNIT_data_batch := $(patsubst %,$(O)/server/train/%.o,batch mixup data fashion idx shapes split) $(COMMON)
 UNIT_data_idx := $(O)/server/train/idx.o $(COMMON)
 UNIT_LDFLAGS_data_idx := -Wl,--wrap=malloc
 UNIT_store_job := $(O)/tests/unit/store_rig.o $(STORE) $(COMMON)

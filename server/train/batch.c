@@ -1,11 +1,14 @@
 /* Batch assembly: see batch.h. */
 #include "server/train/batch.h"
 
+#include <math.h>
 #include <string.h>
 
 #include "common/rng.h"
 
-/* Where an output pixel comes from: row y + shift_y, column x + shift_x, mirrored when flip. */
+/* --- crop and flip --- */
+
+/* Where a pixel comes from: row y + shift_y, column x + shift_x, mirrored when flip. */
 struct placement {
     int shift_y, shift_x;
     bool flip;
@@ -32,40 +35,188 @@ static void fill(float *row, int n, float value) {
         row[x] = value;
 }
 
-/* One row of width pixels, [begin, end) of which come from the image. */
-static void fill_row(const uint8_t *from, int width, const struct placement *placement, const float *normal, float *to) {
+/* One row of width pixels, [begin, end) of which come from the image; values gives each byte's number. */
+static void fill_row(const uint8_t *from, int width, const struct placement *placement, const float *values, float *to) {
     int begin = placement->shift_x < 0 ? -placement->shift_x : 0;
     int end = placement->shift_x > 0 ? width - placement->shift_x : width;
     if (begin >= end) { /* shifted out of sight */
-        fill(to, width, normal[0]);
+        fill(to, width, values[0]);
         return;
     }
     if (placement->flip) {
-        fill(to, width - end, normal[0]);
+        fill(to, width - end, values[0]);
         for (int x = begin; x < end; x++)
-            to[width - 1 - x] = normal[from[x + placement->shift_x]];
-        fill(to + width - begin, begin, normal[0]);
+            to[width - 1 - x] = values[from[x + placement->shift_x]];
+        fill(to + width - begin, begin, values[0]);
         return;
     }
-    fill(to, begin, normal[0]);
+    fill(to, begin, values[0]);
     for (int x = begin; x < end; x++)
-        to[x] = normal[from[x + placement->shift_x]];
-    fill(to + end, width - end, normal[0]);
+        to[x] = values[from[x + placement->shift_x]];
+    fill(to + end, width - end, values[0]);
 }
 
-static void fill_image(const struct data *data, const uint8_t *pixels, const struct placement *placement, float *image) {
+static void fill_plane(const struct data *data, const uint8_t *pixels, const struct placement *placement, const float *values,
+                       float *plane) {
     size_t width = (size_t)data->width;
+    for (int y = 0; y < data->height; y++) {
+        int from = y + placement->shift_y;
+        float *row = plane + (size_t)y * width;
+        if (from < 0 || from >= data->height)
+            fill(row, data->width, values[0]);
+        else
+            fill_row(pixels + (size_t)from * width, data->width, placement, values, row);
+    }
+}
+
+static void fill_fractions(const struct data *data, const uint8_t *pixels, const struct placement *placement, float *image) {
+    size_t plane = (size_t)data->height * (size_t)data->width;
+    float fractions[256];
+    for (int value = 0; value < 256; value++)
+        fractions[value] = (float)value / 255;
     for (int c = 0; c < data->channels; c++)
-        for (int y = 0; y < data->height; y++) {
-            int from = y + placement->shift_y;
-            size_t plane = (size_t)c * (size_t)data->height;
-            float *row = image + (plane + (size_t)y) * width;
-            if (from < 0 || from >= data->height)
-                fill(row, data->width, data->normal[c][0]);
-            else
-                fill_row(pixels + (plane + (size_t)from) * width, data->width, placement, data->normal[c], row);
+        fill_plane(data, pixels + (size_t)c * plane, placement, fractions, image + (size_t)c * plane);
+}
+
+/* --- rotation --- */
+
+/* The two rows or columns of the stored image that a place between them is mixed of. One that lies outside is black: it has no
+ * weight. */
+struct mix {
+    int at[2];
+    float weights[2];
+};
+
+static void mix_at(float place, int size, int shift, bool flip, struct mix *ret_mix) {
+    float before = floorf(place), past = place - before;
+    for (int i = 0; i < 2; i++) {
+        int at = (int)before + i, from = (flip ? size - 1 - at : at) + shift;
+        bool inside = at >= 0 && at < size && from >= 0 && from < size;
+        ret_mix->at[i] = inside ? from : 0;
+        ret_mix->weights[i] = !inside ? 0 : i == 0 ? 1 - past : past;
+    }
+}
+
+static float mixed_pixel(const uint8_t *plane, int width, const struct mix *rows, const struct mix *columns) {
+    float sum = 0;
+    for (int i = 0; i < 2; i++) {
+        const uint8_t *row = plane + rows->at[i] * width;
+        sum += rows->weights[i] *
+               (columns->weights[0] * (float)row[columns->at[0]] + columns->weights[1] * (float)row[columns->at[1]]);
+    }
+    return sum / 255;
+}
+
+/* The pixels of the cropped and flipped image as fractions, turned around its center counter-clockwise (the y axis points down).
+ */
+static void fill_rotated(const struct data *data, const uint8_t *pixels, const struct placement *placement, float degrees,
+                         float *image) {
+    const double degree = 3.14159265358979323846 / 180;
+    float sine = (float)sin((double)degrees * degree), cosine = (float)cos((double)degrees * degree);
+    float middle_y = (float)(data->height - 1) / 2, middle_x = (float)(data->width - 1) / 2;
+    size_t plane = (size_t)data->height * (size_t)data->width, at = 0;
+    for (int y = 0; y < data->height; y++)
+        for (int x = 0; x < data->width; x++, at++) {
+            float down = (float)y - middle_y, right = (float)x - middle_x;
+            struct mix rows, columns;
+            mix_at(sine * right + cosine * down + middle_y, data->height, placement->shift_y, false, &rows);
+            mix_at(cosine * right - sine * down + middle_x, data->width, placement->shift_x, placement->flip, &columns);
+            for (int c = 0; c < data->channels; c++)
+                image[(size_t)c * plane + at] = mixed_pixel(pixels + (size_t)c * plane, data->width, &rows, &columns);
         }
 }
+
+/* --- brightness and contrast, of fractions --- */
+
+static float clamped(float value) {
+    return value < 0 ? 0 : value > 1 ? 1 : value;
+}
+
+static void brighten(float *image, size_t size, float factor) {
+    for (size_t i = 0; i < size; i++)
+        image[i] = clamped(image[i] * factor);
+}
+
+/* Weights of ITU-R BT.601, as torchvision's rgb_to_grayscale rounds them. */
+static double mean_grey(const float *image, size_t plane, int channels) {
+    static const double weights[] = {0.2989, 0.587, 0.114};
+    double sum = 0;
+    for (int c = 0; c < channels; c++) {
+        double part = 0;
+        for (size_t i = 0; i < plane; i++)
+            part += (double)image[(size_t)c * plane + i];
+        sum += (channels == 3 ? weights[c] : 1.0 / channels) * part;
+    }
+    return sum / (double)plane;
+}
+
+static void stretch(float *image, size_t size, float factor, double middle) {
+    float rest = (1 - factor) * (float)middle;
+    for (size_t i = 0; i < size; i++)
+        image[i] = clamped(image[i] * factor + rest);
+}
+
+/* A number from -limit to limit. */
+static float between(uint32_t word, double limit) {
+    return (2 * rng_unit(word) - 1) * (float)limit;
+}
+
+static void color(const struct batch_augment *augment, uint32_t sample, size_t plane, int channels, float *image) {
+    uint32_t words[4];
+    rng_block(augment->seed, RNG_COLOR, augment->epoch, sample, 0, words);
+    if (augment->brightness > 0)
+        brighten(image, plane * (size_t)channels, 1 + between(words[0], augment->brightness));
+    if (augment->contrast > 0)
+        stretch(image, plane * (size_t)channels, 1 + between(words[1], augment->contrast), mean_grey(image, plane, channels));
+}
+
+/* --- one image --- */
+
+static void normalize(const struct data *data, float *image) {
+    size_t plane = (size_t)data->height * (size_t)data->width;
+    for (int c = 0; c < data->channels; c++)
+        for (size_t i = 0; i < plane; i++, image++)
+            *image = (float)(((double)*image - data->mean[c]) / data->deviation[c]);
+}
+
+/* The slower way, over fractions, which rotation and colors need. */
+static void fill_by_fractions(const struct data *data, const uint8_t *pixels, const struct batch_augment *augment,
+                              uint32_t sample, float *image) {
+    struct placement placement = place(augment, sample);
+    size_t plane = (size_t)data->height * (size_t)data->width;
+    if (augment->rotation > 0) {
+        uint32_t words[4];
+        rng_block(augment->seed, RNG_ROTATION, augment->epoch, sample, 0, words);
+        fill_rotated(data, pixels, &placement, between(words[0], augment->rotation), image);
+    } else {
+        fill_fractions(data, pixels, &placement, image);
+    }
+    color(augment, sample, plane, data->channels, image);
+    normalize(data, image);
+}
+
+static void fill_normalized(const struct data *data, const uint8_t *pixels, const struct batch_augment *augment, uint32_t sample,
+                            float *image) {
+    struct placement placement = place(augment, sample);
+    size_t plane = (size_t)data->height * (size_t)data->width;
+    for (int c = 0; c < data->channels; c++)
+        fill_plane(data, pixels + (size_t)c * plane, &placement, data->normal[c], image + (size_t)c * plane);
+}
+
+/* Black in the normalized image. */
+static void cut_out(const struct data *data, const struct batch_augment *augment, uint32_t sample, float *image) {
+    uint32_t words[4];
+    rng_block(augment->seed, RNG_CUTOUT, augment->epoch, sample, 0, words);
+    int top = (int)rng_below(words[0], (uint32_t)data->height) - augment->cutout / 2, bottom = top + augment->cutout;
+    int left = (int)rng_below(words[1], (uint32_t)data->width) - augment->cutout / 2, right = left + augment->cutout;
+    int begin = left > 0 ? left : 0, end = right < data->width ? right : data->width;
+    for (int c = 0; c < data->channels; c++)
+        for (int y = top > 0 ? top : 0; y < bottom && y < data->height; y++)
+            fill(image + ((size_t)c * (size_t)data->height + (size_t)y) * (size_t)data->width + begin, end - begin,
+                 data->normal[c][0]);
+}
+
+/* --- a batch --- */
 
 struct batch_augment batch_augment(const struct spec *spec, int epoch) {
     return (struct batch_augment){.crop = spec->augment.crop,
@@ -79,13 +230,24 @@ struct batch_augment batch_augment(const struct spec *spec, int epoch) {
                                   .epoch = (uint32_t)epoch};
 }
 
+static void fill_image(const struct data *data, const uint8_t *pixels, const struct batch_augment *augment, uint32_t sample,
+                       float *image) {
+    if (augment->rotation > 0 || augment->brightness > 0 || augment->contrast > 0)
+        fill_by_fractions(data, pixels, augment, sample, image);
+    else
+        fill_normalized(data, pixels, augment, sample, image);
+    if (augment->cutout > 0)
+        cut_out(data, augment, sample, image);
+}
+
 void batch_fill(const struct data *data, const struct image_set *set, const struct batch_augment *augment,
                 const struct batch *batch) {
     size_t size = (size_t)data->channels * (size_t)data->height * (size_t)data->width;
     for (int i = 0; i < batch->n; i++) {
         uint32_t sample = batch->samples[i];
-        struct placement placement = place(augment, sample);
-        fill_image(data, set->pixels + sample * size, &placement, batch->images + (size_t)i * size);
+        fill_image(data, set->pixels + sample * size, augment, sample, batch->images + (size_t)i * size);
         batch->labels[i] = set->labels[sample];
     }
+    if (augment->mixup > 0)
+        mixup(augment, batch, size);
 }
