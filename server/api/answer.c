@@ -164,7 +164,7 @@ void answer_problem(struct request *request, const struct err *given, const stru
         return;
     if (err->code == ERR_METHOD)
         allow_header(request, &failure);
-    if (err->code == ERR_UNAVAILABLE)
+    if (err->code == ERR_UNAVAILABLE || err->code == ERR_LIMIT)
         answer_header(request, MHD_HTTP_HEADER_RETRY_AFTER, seconds, &failure);
 }
 

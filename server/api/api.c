@@ -131,15 +131,18 @@ static void stop_http(struct api *api) {
     struct err gone = {0};
     err_set(&gone, ERR_UNAVAILABLE, "the server stopped before the request was done");
     requests_resume(api, &gone);
+    inspections_end(api, &gone);
     streams_end(api);
     for (int i = 0; i < STOP_TURNS; i++) {
         unsigned long long timeout_ms;
         MHD_run(api->http);
         requests_resume(api, &gone);
+        inspections_end(api, &gone);
         if (MHD_get_timeout(api->http, &timeout_ms) != MHD_YES || timeout_ms > 0)
             break;
     }
     requests_resume(api, &gone);
+    inspections_end(api, &gone);
     streams_end(api);
     MHD_stop_daemon(api->http);
 }

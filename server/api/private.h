@@ -138,6 +138,7 @@ struct api {
     struct web *web;
     struct connection *connections;
     struct request *waiting; /* suspended until the turn's commit */
+    struct request *asking;  /* suspended until a worker's answer */
     struct stream *streams;
     int streams_n;
     int64_t events_seen; /* newest event at the last wake */
@@ -161,12 +162,14 @@ void api_resume(struct api *api, struct MHD_Connection *connection);
 struct request {
     struct api *api;
     struct MHD_Connection *connection;
-    struct request *prev, *next; /* in api->waiting */
+    struct request *prev, *next, **list; /* api->waiting or api->asking, when suspended */
+    struct inspection *inspection;       /* the question that is asked; NULL: none */
+    struct loop_fd *gone;                /* watches for the end of the connection meanwhile */
     char id[32];
     char *raw, *decoded; /* the target; raw is NULL when it was too long */
     struct target target;
     enum method method;
-    bool begun, head, waiting;
+    bool begun, head;
     bool wrote;                /* set by a handler: answer after the commit */
     bool closing;              /* the connection cannot be used again */
     const struct route *route; /* NULL: none found */
@@ -188,6 +191,9 @@ void request_completed(void *api, struct MHD_Connection *connection, void **cont
 
 /* Ends the wait of every suspended request; its answer is replaced by a problem when err holds a failure. */
 void requests_resume(struct api *api, const struct err *err);
+
+/* Goes on with a suspended request, whose answer is prepared. */
+void request_go_on(struct request *request);
 
 /* A request header, or NULL. */
 const char *request_header(const struct request *request, const char *name);
@@ -222,6 +228,19 @@ json_t *job_json(struct api *api, const struct job *job, struct err *err);
 
 /* Answers with a job. */
 int answer_job(struct request *request, unsigned status, const struct job *job, struct err *err);
+
+/* --- inspect.c: questions that a short worker answers --- */
+
+/* Takes the question of a request back, if there is one. */
+void inspection_forget(struct request *request);
+
+/* Answers all requests that wait for a worker with a failure. */
+void inspections_end(struct api *api, const struct err *err);
+
+int handle_maps(struct request *request, struct err *err);
+int handle_maps_sent(struct request *request, struct err *err);
+int handle_filters(struct request *request, struct err *err);
+int handle_images(struct request *request, struct err *err);
 
 /* --- handlers --- */
 

@@ -28,15 +28,15 @@ void *request_started(void *arg, const char *target, struct MHD_Connection *conn
     return request;
 }
 
-static void unlink_waiting(struct request *request) {
+static void leave_list(struct request *request) {
     if (request->prev != NULL)
         request->prev->next = request->next;
-    else if (request->api->waiting == request)
-        request->api->waiting = request->next;
+    else
+        *request->list = request->next;
     if (request->next != NULL)
         request->next->prev = request->prev;
     request->prev = request->next = NULL;
-    request->waiting = false;
+    request->list = NULL;
 }
 
 void request_completed(void *arg, struct MHD_Connection *connection, void **context, enum MHD_RequestTerminationCode code) {
@@ -46,8 +46,9 @@ void request_completed(void *arg, struct MHD_Connection *connection, void **cont
     *context = NULL;
     if (request == NULL)
         return;
-    if (request->waiting)
-        unlink_waiting(request);
+    if (request->list != NULL)
+        leave_list(request);
+    inspection_forget(request);
     if (request->answer != NULL)
         MHD_destroy_response(request->answer);
     free(request->raw);
@@ -106,16 +107,20 @@ static enum MHD_Result collect(struct request *request, const char *data, size_t
     return MHD_YES;
 }
 
-/* Holds the answer back until the turn's commit; requests_resume goes on. */
-static enum MHD_Result wait_for_commit(struct request *request) {
-    struct api *api = request->api;
-    request->next = api->waiting;
-    if (api->waiting != NULL)
-        api->waiting->prev = request;
-    api->waiting = request;
-    request->waiting = true;
+/* Holds the answer back; requests_resume or request_go_on go on. */
+static enum MHD_Result suspend(struct request *request, struct request **list) {
+    request->next = *list;
+    if (*list != NULL)
+        (*list)->prev = request;
+    *list = request;
+    request->list = list;
     MHD_suspend_connection(request->connection);
     return MHD_YES;
+}
+
+void request_go_on(struct request *request) {
+    leave_list(request);
+    api_resume(request->api, request->connection);
 }
 
 static int run_handler(struct request *request, struct err *err) {
@@ -138,11 +143,15 @@ static enum MHD_Result run(struct request *request) {
         err_set(&err, ERR_TOO_LARGE, "the body is larger than %d bytes", BODY_MAX);
         return answer_failure(request, &err);
     }
-    if (run_handler(request, &err) < 0)
+    if (run_handler(request, &err) < 0) {
+        inspection_forget(request);
         return answer_failure(request, &err);
+    }
+    if (request->inspection != NULL)
+        return suspend(request, &request->api->asking);
     /* A read, too, may show what this turn wrote, by a worker or by another request: all wait for the same commit. */
     if (request->wrote || store_pending(request->api->options.store))
-        return wait_for_commit(request);
+        return suspend(request, &request->api->waiting);
     return answer_queue(request);
 }
 
@@ -155,7 +164,7 @@ enum MHD_Result request_handle(void *api, struct MHD_Connection *connection, con
     (void)version;
     if (request == NULL) /* out of memory when it started */
         return MHD_NO;
-    if (request->waiting)
+    if (request->list != NULL)
         return MHD_YES;
     if (request->answer != NULL)
         return answer_queue(request);
@@ -172,9 +181,8 @@ enum MHD_Result request_handle(void *api, struct MHD_Connection *connection, con
 void requests_resume(struct api *api, const struct err *err) {
     while (api->waiting != NULL) {
         struct request *request = api->waiting;
-        unlink_waiting(request);
         if (err != NULL && err->code != ERR_NONE)
             answer_problem(request, err, NULL);
-        api_resume(api, request->connection);
+        request_go_on(request);
     }
 }

@@ -9,6 +9,9 @@ static const char *const list_params[] = {"limit", "before", "state", NULL};
 static const char *const epochs_params[] = {"after", "limit", NULL};
 static const char *const log_params[] = {"limit", NULL};
 static const char *const graph_params[] = {"format", NULL};
+static const char *const maps_params[] = {"layer", "channels", "image", "epoch", NULL};
+static const char *const filters_params[] = {"layer", "channels", "epoch", NULL};
+static const char *const images_params[] = {"first", "n", NULL};
 static const char *const events_params[] = {"job", "after", NULL};
 
 #define GET METHOD_GET
@@ -26,6 +29,10 @@ static const struct route routes[] = {
     {GET, "/v1/jobs/{id}/epochs/{n}", handle_epoch, false, false, none},
     {GET, "/v1/jobs/{id}/log", handle_log, false, false, log_params},
     {GET, "/v1/jobs/{id}/graph", handle_graph, false, false, graph_params},
+    {GET, "/v1/jobs/{id}/maps", handle_maps, false, false, maps_params},
+    {POST, "/v1/jobs/{id}/maps", handle_maps_sent, true, true, none}, /* writes nothing, but keeps the rules of every POST */
+    {GET, "/v1/jobs/{id}/filters", handle_filters, false, false, filters_params},
+    {GET, "/v1/jobs/{id}/images", handle_images, false, false, images_params},
     {GET, "/v1/events", handle_events, false, false, events_params},
     {GET, "/v1/datasets", handle_datasets, false, false, none},
     {GET, "/v1/presets", handle_presets, false, false, none},

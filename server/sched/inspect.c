@@ -86,15 +86,16 @@ static void start_waiting(struct sched *sched) {
 }
 
 /* The worker's line (common/event.h). Caller frees; NULL and err on failure. */
-static char *make_line(const struct sched *sched, const struct job *job, int epoch, json_t *steal_want, struct err *err) {
-    char path[PATH_MAX];
-    if (epoch > 0 && sched_weights_path(sched, job->id, epoch, path, err) != 0) {
-        json_decref(steal_want);
+static char *make_line(const struct sched *sched, const struct sched_question *question, struct err *err) {
+    struct sched_weights weights = {0};
+    const struct job *job = question->job;
+    if (question->epoch != WEIGHTS_NONE && sched_weights_find(sched, job->id, question->epoch, &weights, err) != 0) {
+        json_decref(question->steal_want);
         return NULL;
     }
-    char *line = launch_line(json_pack("{s:i, s:i, s:s?, s:o, s:o}", "protocol", EVENT_PROTOCOL, "epoch", epoch, "weights",
-                                       epoch > 0 ? path : NULL, "spec", json_parse(job->spec, strlen(job->spec), NULL), "want",
-                                       steal_want));
+    char *line = launch_line(json_pack("{s:i, s:i, s:s?, s:o, s:o}", "protocol", EVENT_PROTOCOL, "epoch", weights.epoch,
+                                       "weights", weights.epoch > 0 ? weights.path : NULL, "spec",
+                                       json_parse(job->spec, strlen(job->spec), NULL), "want", question->steal_want));
     if (line == NULL)
         err_set(err, ERR_MEMORY, "out of memory while starting %s", what);
     return line;
@@ -131,7 +132,7 @@ int sched_inspect(struct sched *sched, const struct sched_question *question, st
         return -1;
     }
     struct inspection *inspection = calloc(1, sizeof *inspection);
-    char *line = make_line(sched, question->job, question->epoch, question->steal_want, err);
+    char *line = make_line(sched, question, err);
     if (line == NULL || inspection == NULL) {
         free(line);
         free(inspection);

@@ -3,6 +3,7 @@
 #define SCHED_SCHED_H
 
 #include <jansson.h>
+#include <limits.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -62,8 +63,15 @@ int sched_log(struct sched *sched, const char *id, size_t limit, char **ret_text
 
 /* --- weights.c --- */
 
-/* The file of a kept epoch's weights, PATH_MAX bytes. ERR_NOT_FOUND says which epochs there are. */
-int sched_weights_path(const struct sched *sched, const char *id, int epoch, char *ret_path, struct err *err);
+enum { WEIGHTS_NEWEST = 0, WEIGHTS_NONE = -1 };
+
+struct sched_weights {
+    int epoch;
+    char path[PATH_MAX];
+};
+
+/* The file of a kept epoch's weights, or of the newest kept one. ERR_NOT_FOUND says which epochs there are. */
+int sched_weights_find(const struct sched *sched, const char *id, int epoch, struct sched_weights *ret_weights, struct err *err);
 
 /* --- inspect.c: looking into a network while it trains or afterwards --- */
 
@@ -74,7 +82,7 @@ typedef void sched_inspect_fn(void *arg, const char *answer, size_t size, const 
 
 struct sched_question {
     const struct job *job;
-    int epoch;          /* whose weights; 0: none are needed */
+    int epoch;          /* whose weights; also WEIGHTS_NEWEST, WEIGHTS_NONE */
     json_t *steal_want; /* what is asked (common/event.h); consumed on failure too */
     sched_inspect_fn *fn;
     void *arg;

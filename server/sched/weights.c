@@ -60,14 +60,18 @@ static int not_kept(const char *dir, const char *id, int epoch, struct err *err)
                    n == NAMED_MAX ? " and perhaps of earlier ones" : "");
 }
 
-int sched_weights_path(const struct sched *sched, const char *id, int epoch, char *ret_path, struct err *err) {
-    char dir[PATH_MAX], path[PATH_MAX];
+int sched_weights_find(const struct sched *sched, const char *id, int epoch, struct sched_weights *ret_weights, struct err *err) {
+    char dir[PATH_MAX];
+    int epochs[NAMED_MAX], n;
+    struct sched_weights found = {.epoch = epoch};
     if (weights_dir(sched, id, dir, err) != 0)
         return -1;
-    if ((size_t)snprintf(path, sizeof path, "%s/epoch-%d.safetensors", dir, epoch) >= sizeof path)
+    if (epoch == WEIGHTS_NEWEST && (n = kept(dir, epochs)) > 0)
+        found.epoch = epochs[n - 1];
+    if ((size_t)snprintf(found.path, sizeof found.path, "%s/epoch-%d.safetensors", dir, found.epoch) >= sizeof found.path)
         return err_set(err, ERR_IO, "the path of a job's weights is longer than %d bytes", PATH_MAX);
-    if (access(path, R_OK) != 0)
-        return not_kept(dir, id, epoch, err);
-    snprintf(ret_path, PATH_MAX, "%s", path);
+    if (access(found.path, R_OK) != 0)
+        return not_kept(dir, id, found.epoch, err);
+    *ret_weights = found;
     return 0;
 }

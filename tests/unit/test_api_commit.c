@@ -57,6 +57,17 @@ int sched_log(struct sched *sched, const char *id, size_t limit, char **ret_text
     return err_set(err, ERR_NOT_FOUND, "no job %s", id);
 }
 
+int sched_inspect(struct sched *sched, const struct sched_question *question, struct inspection **ret_inspection,
+                  struct err *err) {
+    (void)sched, (void)ret_inspection;
+    json_decref(question->steal_want);
+    return err_set(err, ERR_UNAVAILABLE, "nobody looks into job %s", question->job->id);
+}
+
+void sched_inspect_abandon(struct inspection *inspection) {
+    (void)inspection;
+}
+
 struct sched_counters sched_counters(const struct sched *sched) {
     (void)sched;
     return (struct sched_counters){0};
