@@ -14,6 +14,7 @@ static int ref_probe(struct backend_info *ret_info, struct err *err) {
     struct backend_info info = {.bf16 = false, .threads_max = 1};
     snprintf(info.name, sizeof info.name, "ref");
     snprintf(info.version, sizeof info.version, "1");
+    snprintf(info.algorithms, sizeof info.algorithms, "plain");
     snprintf(info.device_id, sizeof info.device_id, "cpu");
     snprintf(info.device, sizeof info.device, "CPU, plain C (1 thread)");
     info.memory_bytes = (int64_t)sysconf(_SC_PHYS_PAGES) * sysconf(_SC_PAGESIZE);

@@ -39,7 +39,7 @@ static int take_outputs(struct backend_plan *plan) {
         plan->out[i] = take(plan, count, sizeof(float));
         if (plan->out[i] == NULL)
             return -1;
-        if (!plan->training || plan->nodes[i].op == OP_INPUT)
+        if (plan->use != USE_TRAIN || plan->nodes[i].op == OP_INPUT)
             continue;
         plan->grad[i] = take(plan, count, sizeof(float));
         if (plan->grad[i] == NULL)
@@ -49,27 +49,44 @@ static int take_outputs(struct backend_plan *plan) {
     return plan->plane == NULL ? -1 : 0;
 }
 
+/* One buffer of a parameter when it is wanted. */
+static int take_floats(struct backend_plan *plan, bool wanted, size_t count, float **ret_buffer) {
+    if (wanted)
+        *ret_buffer = take(plan, count, sizeof(float));
+    return wanted && *ret_buffer == NULL ? -1 : 0;
+}
+
+static void start_at_one(float *values, size_t count) {
+    for (size_t k = 0; values != NULL && k < count; k++)
+        values[k] = 1.0f;
+}
+
 static int take_param(struct backend_plan *plan, int i) {
     const struct graph_param *param = &plan->params[i];
-    plan->value[i] = take(plan, param->count, sizeof(float));
-    if (plan->value[i] == NULL)
+    bool trained = plan->use == USE_TRAIN && param->trainable;
+    if (take_floats(plan, true, param->count, &plan->value[i]) < 0 ||
+        take_floats(plan, trained, param->count, &plan->gradient[i]) < 0 ||
+        take_floats(plan, trained, param->count, &plan->momentum[i]) < 0 ||
+        take_floats(plan, trained && plan->has_squares, param->count, &plan->square[i]) < 0 ||
+        take_floats(plan, plan->has_averages, param->count, &plan->average[i]) < 0)
         return -1;
-    for (size_t k = 0; param->role == ROLE_RUNNING_VAR && k < param->count; k++)
-        plan->value[i][k] = 1.0f;
-    if (!plan->training || !param->trainable)
-        return 0;
-    plan->gradient[i] = take(plan, param->count, sizeof(float));
-    plan->momentum[i] = take(plan, param->count, sizeof(float));
-    return plan->gradient[i] == NULL || plan->momentum[i] == NULL ? -1 : 0;
+    if (param->role == ROLE_RUNNING_VAR) {
+        start_at_one(plan->value[i], param->count);
+        start_at_one(plan->average[i], param->count);
+    }
+    return 0;
 }
 
 static int take_params(struct backend_plan *plan) {
     size_t n = (size_t)plan->params_n;
-    plan->value = take(plan, n, sizeof *plan->value);
-    plan->gradient = take(plan, n, sizeof *plan->gradient);
-    plan->momentum = take(plan, n, sizeof *plan->momentum);
+    float ***tables[] = {&plan->value, &plan->gradient, &plan->momentum, &plan->square, &plan->average};
+    for (size_t k = 0; k < sizeof tables / sizeof tables[0]; k++) {
+        *tables[k] = take(plan, n, sizeof **tables[k]);
+        if (*tables[k] == NULL)
+            return -1;
+    }
     plan->statistics = take(plan, n, sizeof *plan->statistics);
-    if (plan->value == NULL || plan->gradient == NULL || plan->momentum == NULL || plan->statistics == NULL)
+    if (plan->statistics == NULL)
         return -1;
     for (int i = 0; i < plan->params_n; i++)
         if (take_param(plan, i) < 0)
@@ -91,7 +108,9 @@ int ref_compile(struct backend *backend, const struct graph *graph, const struct
     if (plan == NULL)
         return err_set(err, ERR_MEMORY, "No memory for a plan of '%s'", graph->title);
     plan->batch = options->batch;
-    plan->training = options->use == USE_TRAIN;
+    plan->use = options->use;
+    plan->has_squares = plan->use == USE_TRAIN && ref_needs_square(options->optimizer);
+    plan->has_averages = plan->use == USE_TRAIN && options->average;
     if (copy_tables(plan, graph) < 0 || take_outputs(plan) < 0 || take_params(plan) < 0) {
         ref_plan_free(plan);
         return err_set(err, ERR_MEMORY, "No memory for a plan of '%s' with batches of %d images; use a smaller batch",
@@ -115,6 +134,8 @@ void ref_plan_free(struct backend_plan *plan) {
     free_all(plan->value, plan->params_n);
     free_all(plan->gradient, plan->params_n);
     free_all(plan->momentum, plan->params_n);
+    free_all(plan->square, plan->params_n);
+    free_all(plan->average, plan->params_n);
     free(plan->statistics);
     free(plan->plane);
     free(plan->nodes);

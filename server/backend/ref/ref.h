@@ -62,15 +62,16 @@ struct backend_result ref_loss_result(const struct ref_call *call);
 
 struct backend_plan {
     int batch, classes;
-    bool training; /* USE_TRAIN */
-    int last_n;    /* images of the last step; 0: none yet */
-    bool has_gradients;
+    enum backend_use use;
+    int last_n; /* images of the last step; 0: none yet */
+    bool has_gradients, has_squares, has_averages;
     struct graph_node *nodes;
     int nodes_n;
     struct graph_param *params;
     int params_n;
     float **out, **grad;                   /* per node, [batch,C,H,W]; no grad for images and in inference plans */
     float **value, **gradient, **momentum; /* per parameter; the last two for trainable ones only */
+    float **square, **average;             /* per parameter, where the plan's options say so: of trainable ones, of all */
     struct backend_statistics *statistics; /* per parameter */
     double *plane;
     int64_t bytes;
@@ -87,6 +88,14 @@ int ref_get_tensor(struct backend_plan *plan, enum backend_tensor kind, int para
 int ref_set_tensor(struct backend_plan *plan, enum backend_tensor kind, int param_index, const float *values, struct err *err);
 int ref_get_activation(struct backend_plan *plan, int node, int n, float *ret_values, struct err *err);
 int ref_statistics(struct backend_plan *plan, struct backend_statistics *ret_rows, struct err *err);
+
+/* --- update.c --- */
+
+/* Whether an optimizer keeps mean squares of the gradients. */
+bool ref_needs_square(enum spec_optimizer kind);
+
+/* One update of all parameters by their gradients; fills the statistics. */
+void ref_update(struct backend_plan *plan, const struct backend_optimizer *optimizer);
 
 /* --- step.c --- */
 

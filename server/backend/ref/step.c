@@ -1,5 +1,4 @@
-/* Steps: forward through the nodes in order, backward in reverse order, update. */
-#include <math.h>
+/* Steps: forward through the nodes in order, backward in reverse order. */
 #include <string.h>
 
 #include "server/backend/ref/ref.h"
@@ -121,14 +120,22 @@ static struct ref_call make_call(struct backend_plan *plan, int index, const str
     return call;
 }
 
+static int check_labels(const struct backend_plan *plan, const int32_t *labels, int n, struct err *err) {
+    for (int i = 0; i < n; i++)
+        if (labels[i] < 0 || labels[i] >= plan->classes)
+            return err_set(err, ERR_BACKEND, "Image %d of a step has label %d; labels are 0 to %d", i, (int)labels[i],
+                           plan->classes - 1);
+    return 0;
+}
+
 static int check_batch(const struct backend_plan *plan, const struct backend_batch *batch, struct err *err) {
     if (batch->n < 1 || batch->n > plan->batch)
         return err_set(err, ERR_BACKEND, "A step of %d images; the plan takes 1 to %d", batch->n, plan->batch);
-    for (int i = 0; i < batch->n; i++)
-        if (batch->labels[i] < 0 || batch->labels[i] >= plan->classes)
-            return err_set(err, ERR_BACKEND, "Image %d of a step has label %d; labels are 0 to %d", i, (int)batch->labels[i],
-                           plan->classes - 1);
-    return 0;
+    if ((batch->others == NULL) != (batch->shares == NULL))
+        return err_set(err, ERR_BACKEND, "A step with mixup needs both the other labels and the shares of the first ones");
+    if (check_labels(plan, batch->labels, batch->n, err) < 0)
+        return -1;
+    return batch->others == NULL ? 0 : check_labels(plan, batch->others, batch->n, err);
 }
 
 static struct backend_result run_forward(struct backend_plan *plan, const struct backend_batch *batch, bool training) {
@@ -152,33 +159,19 @@ static void run_backward(struct backend_plan *plan, const struct backend_batch *
     plan->has_gradients = true;
 }
 
-static void update(struct backend_plan *plan, int i, const struct backend_optimizer *optimizer) {
-    double decay = plan->params[i].decay ? (double)optimizer->weight_decay : 0.0, momentum = (double)optimizer->momentum;
-    double sums[3] = {0};
-    float *w = plan->value[i], *v = plan->momentum[i];
-    for (size_t k = 0; k < plan->params[i].count; k++) {
-        double raw = (double)plan->gradient[i][k], old = (double)w[k], g = raw + decay * old;
-        double moved = momentum * (double)v[k] + g;
-        v[k] = (float)moved;
-        w[k] = (float)(old - (double)optimizer->lr * (optimizer->nesterov ? g + momentum * moved : moved));
-        sums[0] += raw * raw;
-        sums[1] += old * old;
-        sums[2] += ((double)w[k] - old) * ((double)w[k] - old);
-    }
-    plan->statistics[i] = (struct backend_statistics){sqrt(sums[0]), sqrt(sums[1]), sqrt(sums[2])};
-}
-
 int ref_train_step(struct backend_plan *plan, const struct backend_batch *batch, const struct backend_optimizer *optimizer,
                    struct backend_result *ret_result, struct err *err) {
-    if (!plan->training)
+    if (plan->use != USE_TRAIN)
         return err_set(err, ERR_BACKEND, "A training step on a plan that was not compiled for training");
+    if (ref_needs_square(optimizer->kind) && !plan->has_squares)
+        return err_set(
+            err, ERR_BACKEND,
+            "A step of an optimizer with mean squares on a plan that was compiled for sgd; compile it for the optimizer");
     if (check_batch(plan, batch, err) < 0)
         return -1;
     *ret_result = run_forward(plan, batch, true);
     run_backward(plan, batch);
-    for (int i = 0; i < plan->params_n; i++)
-        if (plan->params[i].trainable)
-            update(plan, i, optimizer);
+    ref_update(plan, optimizer);
     return 0;
 }
 

@@ -1,4 +1,4 @@
-/* Looking into a plan: parameters, momentum, gradients, activations. */
+/* Looking into a plan: parameters, what the optimizer remembers of them, gradients, activations, statistics. */
 #include <string.h>
 
 #include "server/backend/ref/ref.h"
@@ -9,26 +9,19 @@ static float *find(struct backend_plan *plan, enum backend_tensor kind, int i, s
         err_set(err, ERR_BACKEND, "There is no parameter number %d; the graph has %d", i, plan->params_n);
         return NULL;
     }
-    float *found = NULL;
-    switch (kind) {
-    case TENSOR_VALUE:
-        found = plan->value[i];
-        break;
-    case TENSOR_MOMENTUM:
-        found = plan->momentum[i];
-        break;
-    case TENSOR_SQUARE:
-    case TENSOR_AVERAGE:
-        break;
-    case TENSOR_GRADIENT:
-        found = plan->has_gradients ? plan->gradient[i] : NULL;
-        break;
-    }
-    if (found == NULL)
+    const struct {
+        const char *name;
+        float *values;
+    } tensors[] = {[TENSOR_VALUE] = {"value", plan->value[i]},
+                   [TENSOR_MOMENTUM] = {"momentum", plan->momentum[i]},
+                   [TENSOR_SQUARE] = {"mean square", plan->square[i]},
+                   [TENSOR_AVERAGE] = {"average", plan->average[i]},
+                   [TENSOR_GRADIENT] = {"gradient", plan->has_gradients ? plan->gradient[i] : NULL}};
+    if (tensors[kind].values == NULL)
         err_set(err, ERR_BACKEND,
-                "'%s' has no %s: it is a running statistic, the plan is for inference only, or nothing was trained yet",
-                plan->params[i].name, kind == TENSOR_GRADIENT ? "gradient" : "momentum");
-    return found;
+                "'%s' has no %s: it is a running statistic, the plan was compiled without it, or nothing was trained yet",
+                plan->params[i].name, tensors[kind].name);
+    return tensors[kind].values;
 }
 
 int ref_get_tensor(struct backend_plan *plan, enum backend_tensor kind, int param_index, float *ret_values, struct err *err) {
@@ -50,6 +43,8 @@ int ref_set_tensor(struct backend_plan *plan, enum backend_tensor kind, int para
 }
 
 int ref_get_activation(struct backend_plan *plan, int node, int n, float *ret_values, struct err *err) {
+    if (plan->use == USE_EVALUATE)
+        return err_set(err, ERR_BACKEND, "A plan for evaluation keeps no outputs; compile one for inspection");
     if (node < 0 || node >= plan->nodes_n)
         return err_set(err, ERR_BACKEND, "There is no layer number %d; the graph has %d", node, plan->nodes_n);
     if (n < 1 || n > plan->last_n)
