@@ -62,6 +62,13 @@ json_t *json_rounded(double value, int digits) {
     return json_number_or_null(strtod(text, NULL));
 }
 
+json_t *json_whole(json_t *value, int rc) {
+    if (rc == 0)
+        return value;
+    json_decref(value);
+    return NULL;
+}
+
 void json_pointer(char *ret_pointer, size_t size, const char *parent, const char *key) {
     int used = snprintf(ret_pointer, size, "%s/", parent);
     if (used < 0 || (size_t)used >= size)

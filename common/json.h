@@ -26,6 +26,10 @@ json_t *json_number_or_null(double value);
 /* The same, rounded to so many significant digits: nine tell every f32 apart. */
 json_t *json_rounded(double value, int digits);
 
+/* What was built by several appends whose results were or-ed into rc: the value, or, when one failed, NULL with the value
+ * released. (An appended NULL fails, so that only the last step needs a check.) */
+json_t *json_whole(json_t *value, int rc);
+
 /* Writes PARENT "/" KEY into ret_pointer with "~" and "/" escaped (RFC 6901); cut when it does not fit. */
 void json_pointer(char *ret_pointer, size_t size, const char *parent, const char *key);
 

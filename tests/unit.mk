@@ -12,7 +12,10 @@ UNIT_golden := $(O)/tests/ops/rig.o $(GRAPH) $(COMMON)
 UNIT_graph := $(GRAPH) $(COMMON)
 UNIT_LDFLAGS_graph := -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc
 UNIT_graph_cases := $(GRAPH) $(COMMON)
+UNIT_graph_layers := $(GRAPH) $(COMMON)
+UNIT_LDFLAGS_graph_layers := -Wl,--wrap=calloc,--wrap=realloc
 UNIT_ops := $(patsubst %,$(O)/tests/ops/%.o,against cases fd rig values) $(GRAPH) $(COMMON)
+UNIT_layers := $(O)/server/train/layers.o $(COMMON)
 UNIT_loop := $(COMMON)
 UNIT_metrics := $(O)/server/train/metrics.o $(COMMON)
 UNIT_sched := $(SCHED) $(STORE) $(COMMON)

@@ -195,22 +195,14 @@ double metrics_accuracy(const struct metrics *metrics) {
     return (double)metrics->correct / (double)metrics->n;
 }
 
-/* --- as JSON: an appended NULL (out of memory) makes rc -1 --- */
-
-/* The array, or NULL when not all could be appended. Takes the reference. */
-static json_t *whole(json_t *array, int rc) {
-    if (rc == 0)
-        return array;
-    json_decref(array);
-    return NULL;
-}
+/* --- as JSON --- */
 
 static json_t *integers(const int64_t *values, int n) {
     json_t *array = json_array();
     int rc = 0;
     for (int i = 0; i < n; i++)
         rc |= json_array_append_new(array, json_integer(values[i]));
-    return whole(array, rc);
+    return json_whole(array, rc);
 }
 
 static json_t *confusion_json(const struct metrics *metrics) {
@@ -218,7 +210,7 @@ static json_t *confusion_json(const struct metrics *metrics) {
     int rc = 0;
     for (int i = 0; i < metrics->classes; i++)
         rc |= json_array_append_new(rows, integers(metrics->confusion + (size_t)i * (size_t)metrics->classes, metrics->classes));
-    return whole(rows, rc);
+    return json_whole(rows, rc);
 }
 
 static json_t *softmax_row(const float *values, int n) {
@@ -226,7 +218,7 @@ static json_t *softmax_row(const float *values, int n) {
     int rc = 0;
     for (int i = 0; i < n; i++)
         rc |= json_array_append_new(row, json_rounded((double)values[i], SOFTMAX_DIGITS));
-    return whole(row, rc);
+    return json_whole(row, rc);
 }
 
 static json_t *softmax_json(const struct metrics *metrics) {
@@ -235,7 +227,7 @@ static json_t *softmax_json(const struct metrics *metrics) {
     for (int i = 0; i < metrics->kept; i++)
         rc |= json_array_append_new(rows,
                                     softmax_row(metrics->kept_softmax + (size_t)i * (size_t)metrics->classes, metrics->classes));
-    return whole(rows, rc);
+    return json_whole(rows, rc);
 }
 
 static json_t *labels_json(const struct metrics *metrics) {
@@ -243,7 +235,7 @@ static json_t *labels_json(const struct metrics *metrics) {
     int rc = 0;
     for (int i = 0; i < metrics->kept; i++)
         rc |= json_array_append_new(labels, json_integer(metrics->kept_labels[i]));
-    return whole(labels, rc);
+    return json_whole(labels, rc);
 }
 
 static json_t *scores_json(const struct metrics_scores *scores) {
@@ -261,7 +253,7 @@ static json_t *columns_json(const struct metrics_report *report, int classes) {
     json_t *value = json_pack("{s:o, s:o, s:o, s:o, s:o, s:o}", "precision", precision, "recall", recall, "f1", f1, "support",
                               integers(report->support, classes), "macro", scores_json(&report->macro), "weighted",
                               scores_json(&report->weighted));
-    return whole(value, rc);
+    return json_whole(value, rc);
 }
 
 static json_t *report_json(const struct metrics *metrics) {
@@ -285,7 +277,7 @@ static json_t *confused_json(const struct metrics *metrics) {
     for (int i = 0; i < classes_n; i++)
         rc |= json_array_append_new(class_rows,
                                     json_pack("{s:i, s:I}", "class", classes[i].truth, "count", (json_int_t)classes[i].count));
-    return whole(json_pack("{s:o, s:o}", "pairs", pair_rows, "classes", class_rows), rc);
+    return json_whole(json_pack("{s:o, s:o}", "pairs", pair_rows, "classes", class_rows), rc);
 }
 
 /* Among five classes or fewer every label is among the first five. */
@@ -305,5 +297,5 @@ json_t *metrics_full_json(const struct metrics *metrics) {
                              "softmax", softmax_json(metrics), "labels", labels_json(metrics));
     int rc = json_object_update(value, rest);
     json_decref(rest);
-    return whole(value, rc);
+    return json_whole(value, rc);
 }
