@@ -21,7 +21,8 @@ _Static_assert(AT(window.kernel_w) == AT(window.kernel_h) + sizeof(int) &&
 
 enum { WINDOW_MAX = 1024 };
 
-/* kinds: the ops that have the attribute. Names are those of PyTorch's modules, kernel, kind and rate excepted. */
+/* kinds: the ops that have the attribute. A pool's kernel stands before its stride, and the init before its deviation, since the
+ * second depends on the first. Names are those of PyTorch's modules, kernel, kind and rate excepted. */
 static const struct row attributes[] = {
     {"", "out_channels", ROW_INT, AT(channels_out), 1, GRAPH_SIDE_MAX, .kinds = OF(CONV) | OF(SHORTCUT), .required = true},
     {"", "out_features", ROW_INT, AT(channels_out), 1, GRAPH_SIDE_MAX, .kinds = OF(LINEAR), .required = true},
@@ -55,15 +56,13 @@ static bool is_pool(const struct graph_node *node) {
     return (POOLS & 1u << node->op) != 0;
 }
 
-/* Every attribute that has one gets its default value; a pool's stride is its kernel, as in PyTorch. */
-static void set_defaults(struct graph_node *node) {
-    for (int i = 0; i < ATTRIBUTES_N; i++)
-        if (has(node, &attributes[i]) && !attributes[i].required)
-            row_set(&attributes[i], node, attributes[i].initial);
-    if (is_pool(node)) {
+/* Gives an attribute its default value. A pool's stride is its kernel, as in PyTorch. */
+static void set_default(const struct row *row, struct graph_node *node) {
+    if (row->offset == AT(window.stride_h) && is_pool(node)) {
         node->window.stride_h = node->window.kernel_h;
         node->window.stride_w = node->window.kernel_w;
-        node->window.dilation_h = node->window.dilation_w = 1;
+    } else if (!row->required && counts(node, row)) {
+        row_set(row, node, row->initial);
     }
 }
 
@@ -95,9 +94,11 @@ static int read_attribute(const struct row *row, struct graph_node *node, const 
     json_pointer(pointer, sizeof pointer, parent, row->key);
     if (value == NULL && row->required)
         err_add(&errors, ERR_FIELD, pointer, "is missing");
-    else if (value != NULL && !counts(node, row))
+    else if (value == NULL)
+        set_default(row, node);
+    else if (!counts(node, row))
         err_add(&errors, ERR_FIELD, pointer, "is only for the init \"normal\"");
-    else if (value != NULL)
+    else
         row_read(row, node, pointer, value, &errors);
     return errors.n > 0 ? blame(node, &errors.items[0], err) : 0;
 }
@@ -105,16 +106,11 @@ static int read_attribute(const struct row *row, struct graph_node *node, const 
 int attribute_read(struct graph_node *node, const json_t *object, const char *parent, struct err *err) {
     if (check_keys(node, object, parent, err) < 0)
         return -1;
-    set_defaults(node);
-    for (int i = 0; i < ATTRIBUTES_N; i++) {
-        const struct row *row = &attributes[i];
-        if (!has(node, row))
-            continue;
-        if (read_attribute(row, node, object, parent, err) < 0)
+    if (is_pool(node))
+        node->window.dilation_h = node->window.dilation_w = 1; /* the only one there is */
+    for (int i = 0; i < ATTRIBUTES_N; i++)
+        if (has(node, &attributes[i]) && read_attribute(&attributes[i], node, object, parent, err) < 0)
             return -1;
-        if (row->offset == AT(window.kernel_h) && is_pool(node))
-            set_defaults(node); /* now that the kernel is known */
-    }
     return 0;
 }
 
@@ -152,12 +148,12 @@ static int write_one(json_t *object, const struct row *row, json_t *value, const
 
 int attribute_write(json_t *object, const struct graph_node *node) {
     struct graph_node initial = {.op = node->op, .window = node->window};
-    set_defaults(&initial);
     int failed = 0;
     for (int i = 0; i < ATTRIBUTES_N && failed == 0; i++) {
         const struct row *row = &attributes[i];
         if (!counts(node, row))
             continue;
+        set_default(row, &initial);
         json_t *usual = row_write(row, &initial);
         failed = write_one(object, row, row_write(row, node), usual);
         json_decref(usual);
