@@ -201,7 +201,7 @@ static int make_weights(struct backend_plan *plan, struct conv *conv, int node, 
     return 0;
 }
 
-/* Our own weight gradient: bf16, blocked on both sides. */
+/* Our own kernels, for all passes or for the weight gradient alone: bf16, blocked on both sides. */
 static void choose_own(const struct backend_plan *plan, const struct unit *unit, struct conv *conv) {
     const struct graph_node *node = &plan->nodes[unit->node];
     conv->wgrad = (struct wgrad){.in_blocks = conv->in.blocks,
@@ -216,11 +216,11 @@ static void choose_own(const struct backend_plan *plan, const struct unit *unit,
                                  .stride_w = node->window.stride_w,
                                  .pad_h = node->window.pad_h,
                                  .pad_w = node->window.pad_w};
-    conv->own_weights = conv->wanted[PASS_WEIGHTS] && conv->type == dnnl_bf16 && conv->blocked_weights && !conv->bias &&
-                        conv->dilation[0] == 0 && conv->dilation[1] == 0 && wgrad_fits(&conv->wgrad);
+    conv->own = own_fits(plan, unit, conv);
+    conv->own_weights = !conv->own && conv->wanted[PASS_WEIGHTS] && conv->type == dnnl_bf16 && conv->blocked_weights &&
+                        !conv->bias && conv->dilation[0] == 0 && conv->dilation[1] == 0 && wgrad_fits(&conv->wgrad);
     if (conv->own_weights)
         conv->wanted[PASS_WEIGHTS] = false;
-    conv->own = own_fits(plan, unit, conv);
 }
 
 /* Where Winograd's algorithm was faster on an AMD Zen 5: ResNet-20 as a whole gained 8 %, its layers of 16 channels lost. Fixed

@@ -70,5 +70,6 @@ size_t own_scratch(const struct backend_plan *plan, const struct conv *conv);
 void own_pack(struct backend_plan *plan, const struct unit *unit, const float *weights);
 void own_forward(struct backend_plan *plan, const struct unit *unit, int n);
 void own_data(struct backend_plan *plan, const struct unit *unit, int n);
+void own_weights(struct backend_plan *plan, const struct unit *unit, int n);
 
 #endif

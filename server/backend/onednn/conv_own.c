@@ -6,8 +6,7 @@ bool own_fits(const struct backend_plan *plan, const struct unit *unit, const st
     const struct graph_node *node = &plan->nodes[unit->node];
     return conv->type == dnnl_bf16 && conv->blocked_weights && node->window.kernel_h == 3 && node->window.kernel_w == 3 &&
            node->window.stride_h == 1 && node->window.stride_w == 1 && node->window.dilation_h == 1 &&
-           node->window.dilation_w == 1 && node->window.pad_h == 1 && node->window.pad_w == 1 && conv->in.blocks >= 2 &&
-           conv->out.blocks >= 2 && (conv->inference || !conv->bias);
+           node->window.dilation_w == 1 && node->window.pad_h == 1 && node->window.pad_w == 1 && (conv->inference || !conv->bias);
 }
 
 /* The shape of the forward pass, or of the data gradient, which goes the other way. */
@@ -35,7 +34,9 @@ size_t own_scratch(const struct backend_plan *plan, const struct conv *conv) {
         size_t size = (size_t)plan->backend->threads * winograd_scratch(&shape) + winograd_weights(&shape);
         largest = size > largest ? size : largest;
     }
-    return largest;
+    struct winograd shape = shape_of(conv, PASS_FORWARD);
+    size_t weights = conv->inference ? 0 : winograd_wgrad_scratch(&shape, plan->backend->threads);
+    return weights > largest ? weights : largest;
 }
 
 void own_pack(struct backend_plan *plan, const struct unit *unit, const float *weights) {
@@ -69,4 +70,10 @@ void own_forward(struct backend_plan *plan, const struct unit *unit, int n) {
 void own_data(struct backend_plan *plan, const struct unit *unit, int n) {
     struct winograd_call call = {.x = plan_data(plan, unit->grads[0]), .y = plan_data(plan, unit->input_grads[0]), .n = n};
     run(plan, unit, PASS_DATA, &call);
+}
+
+void own_weights(struct backend_plan *plan, const struct unit *unit, int n) {
+    struct winograd shape = shape_of(unit->conv, PASS_FORWARD);
+    winograd_wgrad(&shape, params_gradient(plan, unit->node, ROLE_WEIGHT), plan_value(plan, unit->inputs[0]),
+                   plan_data(plan, unit->grads[0]), n, plan->backend->threads, plan->scratch);
 }

@@ -226,7 +226,7 @@ int conv_pack(struct backend_plan *plan, struct unit *unit, struct err *err) {
 }
 
 /* Our own weight gradient; the scratchpad is as large as conv_prepare saw to. */
-static void own_weights(struct backend_plan *plan, const struct unit *unit, int n) {
+static void pixel_weights(struct backend_plan *plan, const struct unit *unit, int n) {
     const struct conv *conv = unit->conv;
     int threads = plan->backend->threads;
     char *partials = (char *)plan->scratch + (size_t)threads * wgrad_scratch(&conv->wgrad);
@@ -259,8 +259,10 @@ int conv_backward(struct backend_plan *plan, struct unit *unit, int n, struct er
         layout_unblock(plan, plan->plain[0], bf16, plan_value(plan, unit->inputs[0]), &conv->in, n);
         layout_unblock(plan, plan->plain[1], bf16, plan_data(plan, unit->grads[0]), &conv->out, n);
     }
-    if (conv->own_weights)
+    if (conv->own)
         own_weights(plan, unit, n);
+    else if (conv->own_weights)
+        pixel_weights(plan, unit, n);
     else if (execute(plan, conv, PASS_WEIGHTS, err) != 0 || reorder(plan, &conv->weights[PASS_WEIGHTS], err) != 0)
         return -1;
     if (!conv->wanted[PASS_DATA])

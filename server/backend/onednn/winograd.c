@@ -7,12 +7,10 @@
 #include <string.h>
 
 #include "server/backend/onednn/private.h"
+#include "server/backend/onednn/winograd_tile.h"
 
 enum {
-    LANE = 16,
-    BLOCK = LANE * LANE,
-    POINTS = 16, /* of a transformed tile: 4x4 */
-    ROWS = 14,   /* tiles that stay in registers, times two blocks of output channels */
+    GROUP = 28, /* products take so many tiles at a time, or half of them for two blocks of output channels */
     CHUNK_BYTES = 384 << 10
 };
 
@@ -27,13 +25,13 @@ static size_t tiles_h(const struct winograd *shape) {
 /* Rows of tiles that are worked on at a time: so many that the products' groups of tiles come out even where rows are. */
 static size_t chunk_rows(const struct winograd *shape) {
     size_t row_bytes = tiles_w(shape) * POINTS * LANE * 2 * (size_t)(shape->in_blocks + 4);
-    size_t groups = CHUNK_BYTES / (ROWS / 2 * row_bytes);
-    return (groups < 1 ? 1 : groups) * (ROWS / 2);
+    size_t step = shape->out_blocks % 2 ? GROUP / 2 : GROUP / 4, groups = CHUNK_BYTES / (step * row_bytes);
+    return (groups < 1 ? 1 : groups) * step;
 }
 
 /* Tiles of a chunk, rounded up to what the products take at a time. */
 static size_t chunk_tiles(const struct winograd *shape) {
-    return round_up(chunk_rows(shape) * tiles_w(shape), ROWS);
+    return round_up(chunk_rows(shape) * tiles_w(shape), GROUP);
 }
 
 size_t winograd_weights(const struct winograd *shape) {
@@ -46,10 +44,6 @@ size_t winograd_scratch(const struct winograd *shape) {
 }
 
 #if defined(__x86_64__)
-
-#include <immintrin.h>
-
-#define TARGET __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")))
 
 /* g of one input channel for 16 output channels, [3][3] vectors, into G g G'. */
 TARGET static void transform_weights(float *to, const float *from, bool turned) {
@@ -99,24 +93,6 @@ struct work {
     size_t tiles; /* of a chunk, rounded up */
 };
 
-/* Four rows of a tile's column, transformed: d -> B' d. */
-struct column {
-    __m512 d[4];
-};
-
-TARGET static inline __m512 load_pixel(const uint16_t *row, int x, int w) {
-    if (!row || x < 0 || x >= w)
-        return _mm512_setzero_ps();
-    __m256i bits = _mm256_load_si256((const __m256i *)(const void *)(row + (size_t)x * LANE));
-    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16));
-}
-
-TARGET static inline struct column load_column(const uint16_t *const rows[4], int x, int w) {
-    __m512 a = load_pixel(rows[0], x, w), b = load_pixel(rows[1], x, w);
-    __m512 c = load_pixel(rows[2], x, w), d = load_pixel(rows[3], x, w);
-    return (struct column){{_mm512_sub_ps(a, c), _mm512_add_ps(b, c), _mm512_sub_ps(c, b), _mm512_sub_ps(b, d)}};
-}
-
 TARGET static inline void store_bf16(uint16_t *to, __m512 value) {
     _mm256_store_si256((__m256i *)(void *)to, (__m256i)_mm512_cvtneps_pbh(value));
 }
@@ -128,8 +104,7 @@ TARGET static void transform_row(const struct work *work, size_t row, size_t til
     int top = 2 * (int)(row % tiles_h(s)) - 1;
     const uint16_t *x = work->call->x + (image * (size_t)s->in_blocks + block) * (size_t)s->h * (size_t)s->w * LANE, *rows[4];
     uint16_t *to = work->v + (block * work->tiles + tile) * LANE;
-    for (int y = 0; y < 4; y++)
-        rows[y] = top + y >= 0 && top + y < s->h ? x + (size_t)(top + y) * (size_t)s->w * LANE : NULL;
+    find_rows(rows, x, top, s->h, s->w);
     struct column a = load_column(rows, -1, s->w), b = load_column(rows, 0, s->w);
     for (int t = 0; t < (int)tiles_w(s); t++, to += LANE) {
         struct column c = load_column(rows, 2 * t + 1, s->w), d = load_column(rows, 2 * t + 2, s->w);
@@ -144,28 +119,29 @@ TARGET static void transform_row(const struct work *work, size_t row, size_t til
     }
 }
 
-#define EACH_ROW _Pragma("GCC unroll 16") for (int r = 0; r < ROWS; r++)
+/* For every tile r and output block k of a group; unrolled, so that the sums are registers. */
+#define EACH(ROWS, OUTS) \
+    _Pragma("GCC unroll 28") for (int r = 0; r < (ROWS); r++) _Pragma("GCC unroll 2") for (int k = 0; k < (OUTS); k++)
 
-/* Products of ROWS tiles and two output blocks at one point, over all input channels. */
-TARGET static void multiply(float *m, const uint16_t *v, const uint16_t *u, size_t in_blocks, size_t tiles) {
-    __m512 sum[ROWS][2];
-    EACH_ROW sum[r][0] = sum[r][1] = _mm512_setzero_ps();
-    for (size_t block = 0; block < in_blocks; block++, v += tiles * LANE, u += 2 * BLOCK)
-        for (size_t pair = 0; pair < LANE / 2; pair++) {
-            const uint32_t *left = (const uint32_t *)(const void *)v + pair;
-            __m512bh a = (__m512bh)_mm512_load_si512(u + pair * 2 * LANE);
-            __m512bh b = (__m512bh)_mm512_load_si512(u + BLOCK + pair * 2 * LANE);
-            EACH_ROW {
-                __m512bh both = (__m512bh)_mm512_set1_epi32((int)left[r * LANE / 2]);
-                sum[r][0] = _mm512_dpbf16_ps(sum[r][0], both, a);
-                sum[r][1] = _mm512_dpbf16_ps(sum[r][1], both, b);
-            }
-        }
-    EACH_ROW {
-        _mm512_store_ps(m + r * LANE, sum[r][0]);
-        _mm512_store_ps(m + (tiles + (size_t)r) * LANE, sum[r][1]);
+/* Products of ROWS tiles and OUTS output blocks at one point, over all input channels. */
+#define PRODUCTS(name, ROWS, OUTS)                                                                                       \
+    TARGET static void name(float *m, const uint16_t *v, const uint16_t *u, size_t in_blocks, size_t tiles) {            \
+        __m512 sum[ROWS][OUTS];                                                                                          \
+        EACH(ROWS, OUTS) sum[r][k] = _mm512_setzero_ps();                                                                \
+        for (size_t block = 0; block < in_blocks; block++, v += tiles * LANE, u += 2 * BLOCK)                            \
+            for (size_t pair = 0; pair < LANE / 2; pair++) {                                                             \
+                const uint32_t *left = (const uint32_t *)(const void *)v + pair;                                         \
+                __m512bh right[OUTS];                                                                                    \
+                for (int k = 0; k < (OUTS); k++)                                                                         \
+                    right[k] = (__m512bh)_mm512_load_si512(u + k * BLOCK + pair * 2 * LANE);                             \
+                EACH(ROWS, OUTS)                                                                                         \
+                sum[r][k] = _mm512_dpbf16_ps(sum[r][k], (__m512bh)_mm512_set1_epi32((int)left[r * LANE / 2]), right[k]); \
+            }                                                                                                            \
+        EACH(ROWS, OUTS) _mm512_store_ps(m + ((size_t)k * tiles + (size_t)r) * LANE, sum[r][k]);                         \
     }
-}
+
+PRODUCTS(products_28x1, 28, 1)
+PRODUCTS(products_14x2, 14, 2)
 
 /* y of two pixels side by side, after bias, sum and ReLU. */
 TARGET static inline void finish(const struct work *work, uint16_t *y, __m512 value, __m512 bias) {
@@ -208,9 +184,11 @@ static void run_pair(const struct work *work, size_t first, size_t rows, size_t 
     size_t ins = (size_t)s->in_blocks, count = rows * tiles_w(s);
     for (size_t p = 0; p < POINTS; p++) {
         const uint16_t *u = (const uint16_t *)work->call->weights + (pair * POINTS + p) * ins * 2 * BLOCK;
-        for (size_t t = 0; t < count; t += ROWS)
-            multiply(work->m + (p * 2 * work->tiles + t) * LANE, work->v + (p * ins * work->tiles + t) * LANE, u, ins,
-                     work->tiles);
+        const uint16_t *v = work->v + p * ins * work->tiles * LANE;
+        float *m = work->m + p * 2 * work->tiles * LANE;
+        bool two = 2 * pair + 1 < (size_t)s->out_blocks;
+        for (size_t t = 0; t < count; t += two ? GROUP / 2 : GROUP)
+            (two ? products_14x2 : products_28x1)(m + t * LANE, v + t * LANE, u, ins, work->tiles);
     }
     for (size_t out = 2 * pair; out < 2 * pair + 2 && out < (size_t)s->out_blocks; out++)
         for (size_t r = 0; r < rows; r++)

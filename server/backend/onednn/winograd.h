@@ -35,4 +35,14 @@ void winograd_pack(const struct winograd *shape, const struct kernels *kernels, 
 
 void winograd_run(const struct winograd *shape, const struct winograd_call *call);
 
+/* --- winograd_wgrad.c --- */
+
+/* Bytes of scratch that all threads together need, aligned to 64. */
+size_t winograd_wgrad_scratch(const struct winograd *shape, int threads);
+
+/* gradient [O/16][I/16][3][3][16 of I][16 of O] = sum over n images of x (*) g, both blocked bf16. Sums have one order for a
+ * number of threads. */
+void winograd_wgrad(const struct winograd *shape, float *gradient, const uint16_t *x, const uint16_t *g, int n, int threads,
+                    void *scratch);
+
 #endif
