@@ -50,15 +50,55 @@ static void dot_text(FILE *out, const char *text) {
     }
 }
 
+/* ", WORD 2", or ", WORD 2x1" where height and width differ; nothing where both are 1. */
+static void dot_pair(FILE *out, const char *word, int h, int w) {
+    if (h > 1 || w > 1) {
+        fprintf(out, ", %s %d", word, h);
+        if (h != w)
+            fprintf(out, "x%d", w);
+    }
+}
+
+/* What tells a node from others of its op. */
+static void dot_kind(FILE *out, const struct graph_node *node) {
+    switch (node->op) {
+    case OP_CONV:
+    case OP_POOL_MAX:
+    case OP_POOL_AVG:
+        fprintf(out, " %dx%d", node->window.kernel_h, node->window.kernel_w);
+        dot_pair(out, "stride", node->window.stride_h, node->window.stride_w);
+        dot_pair(out, "dilation", node->window.dilation_h, node->window.dilation_w);
+        if (node->op == OP_CONV && node->window.groups > 1)
+            fprintf(out, ", %d groups", node->window.groups);
+        break;
+    case OP_SHORTCUT:
+        dot_pair(out, "stride", node->window.stride_h, node->window.stride_w);
+        break;
+    case OP_GROUP_NORM:
+        fprintf(out, ", %d groups", node->window.groups);
+        break;
+    case OP_ACT:
+        fprintf(out, " %s", spec_activation_name(node->activation));
+        break;
+    case OP_DROPOUT:
+        fprintf(out, " %g", node->rate);
+        break;
+    case OP_INPUT:
+    case OP_NORM:
+    case OP_ADD:
+    case OP_CONCAT:
+    case OP_GAP:
+    case OP_FLATTEN:
+    case OP_LINEAR:
+    case OP_LOSS:
+        break;
+    }
+}
+
 static void dot_label(FILE *out, const struct graph_node *node) {
     dot_text(out, node->name);
     fprintf(out, "\\n%s", graph_op_name(node->op));
-    if (node->op == OP_CONV || node->op == OP_POOL_MAX || node->op == OP_POOL_AVG)
-        fprintf(out, " %dx%d", node->window.kernel_h, node->window.kernel_w);
-    if (node->op == OP_ACT)
-        fprintf(out, " %s", spec_activation_name(node->activation));
-    if (node->window.stride_h > 1 || node->window.stride_w > 1)
-        fprintf(out, ", stride %d", node->window.stride_h);
+    dot_kind(out, node);
     fprintf(out, "\\n%d x %d x %d", node->out.c, node->out.h, node->out.w);
     if (node->parameters > 0)
         fprintf(out, "\\n%lld parameters", (long long)node->parameters);

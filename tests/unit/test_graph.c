@@ -173,6 +173,11 @@ static void test_conv_errors(void **state) {
     node.window.stride_w = 1;
     node.window.pad_h = -1;
     add_fails(graph, &node, PARTS("late", "padding"));
+    node.window.pad_h = 0;
+    node.init = INIT_NORMAL;
+    add_fails(graph, &node, PARTS("late", "deviation"));
+    node.init_sigma = NAN;
+    add_fails(graph, &node, PARTS("late", "deviation"));
     graph_free(graph);
 }
 
@@ -351,9 +356,12 @@ static void test_init(void **state) {
     } rows[] = {{INIT_HE_NORMAL, 0.0589256, false},
                 {INIT_HE_UNIFORM, 0.0589256, true},
                 {INIT_XAVIER_NORMAL, 0.0416667, false},
-                {INIT_XAVIER_UNIFORM, 0.0416667, true}};
+                {INIT_XAVIER_UNIFORM, 0.0416667, true},
+                {INIT_NORMAL, 0.25, false}};
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         struct spec_model model = {.options = {.given = 1u << OPTION_INIT, .init = rows[i].init}};
+        model.options.given |= rows[i].init == INIT_NORMAL ? 1u << OPTION_INIT_SIGMA : 0;
+        model.options.init_sigma = rows[i].sd;
         struct graph *graph = build("resnet8", model);
         size_t n;
         double mean, sd, largest;
@@ -407,6 +415,25 @@ static void test_init_keys(void **state) {
     graph_free(graph);
 }
 
+static void test_zero_init(void **state) {
+    (void)state;
+    struct spec_model model = {.options = {.given = 1u << OPTION_ZERO_INIT, .zero_init = true}};
+    struct graph *graph = build("resnet8", model);
+    static const struct {
+        const char *name;
+        float expected;
+    } rows[] = {
+        {"bn1.weight", 1.0f}, {"layer1.0.bn1.weight", 1.0f}, {"layer1.0.bn2.weight", 0.0f}, {"layer1.0.bn2.running_var", 1.0f}};
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        size_t n;
+        float *values = initial(graph, rows[i].name, 1, &n);
+        for (size_t k = 0; k < n; k++)
+            assert_true(values[k] == rows[i].expected);
+        free(values);
+    }
+    graph_free(graph);
+}
+
 /* --- export --- */
 
 static int occurrences(const char *text, const char *part) {
@@ -424,7 +451,8 @@ static void test_dot_edges(void **state) {
         const char *preset;
         enum spec_shortcut shortcut;
         int bold;
-    } rows[] = {{"resnet20", SHORTCUT_A, 9}, {"resnet20", SHORTCUT_B, 9}, {"resnet18", SHORTCUT_A, 8}};
+    } rows[] = {{"resnet20", SHORTCUT_A, 9},  {"resnet20", SHORTCUT_B, 9},        {"resnet18", SHORTCUT_A, 8},
+                {"resnet50", SHORTCUT_B, 16}, {"wide-resnet16-4", SHORTCUT_B, 6}, {"preact-resnet20", SHORTCUT_A, 9}};
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         struct spec_model model = {.options = {.given = 1u << OPTION_SHORTCUT, .shortcut = rows[i].shortcut}};
         struct graph *graph = build(rows[i].preset, model);
@@ -435,6 +463,34 @@ static void test_dot_edges(void **state) {
         free(dot);
         graph_free(graph);
     }
+}
+
+static void test_dot_labels(void **state) {
+    (void)state;
+    static const char *const labels[] = {"conv 3x1, stride 1x2, dilation 2, 2 groups\\n4 x 6 x 4\\n28 parameters",
+                                         "group_norm, 2 groups\\n4 x 6 x 4\\n8 parameters",
+                                         "dropout 0.25\\n4 x 6 x 4",
+                                         "shortcut, stride 2\\n5 x 3 x 2",
+                                         "avg_pool 2x2, stride 2\\n5 x 1 x 1",
+                                         "activation silu\\n5 x 1 x 1"};
+    struct graph *graph = new_graph(4, 10, 8);
+    struct graph_node nodes[] = {node_of(OP_CONV, "a", 0),     node_of(OP_GROUP_NORM, "b", 1), node_of(OP_DROPOUT, "c", 2),
+                                 node_of(OP_SHORTCUT, "d", 3), node_of(OP_POOL_AVG, "e", 4),   node_of(OP_ACT, "f", 5)};
+    nodes[0].channels_out = 4, nodes[0].window.kernel_h = 3, nodes[0].window.stride_w = 2, nodes[0].window.groups = 2;
+    nodes[0].window.dilation_h = nodes[0].window.dilation_w = 2, nodes[0].bias = true;
+    nodes[1].window.groups = 2;
+    nodes[2].rate = 0.25;
+    nodes[3].channels_out = 5, nodes[3].window.stride_h = nodes[3].window.stride_w = 2;
+    nodes[4].window.kernel_h = nodes[4].window.kernel_w = nodes[4].window.stride_h = nodes[4].window.stride_w = 2;
+    nodes[5].activation = ACTIVATION_SILU;
+    for (int i = 0; i < 6; i++)
+        add(graph, &nodes[i]);
+    char *dot = graph_to_dot(graph);
+    for (int i = 0; i < 6; i++)
+        if (strstr(dot, labels[i]) == NULL)
+            fail_msg("'%s' is not in: %s", labels[i], dot);
+    free(dot);
+    graph_free(graph);
 }
 
 /* Whether Graphviz takes the text. */
@@ -548,7 +604,9 @@ int main(void) {
         cmocka_unit_test(test_init),
         cmocka_unit_test(test_init_fans),
         cmocka_unit_test(test_init_keys),
+        cmocka_unit_test(test_zero_init),
         cmocka_unit_test(test_dot_edges),
+        cmocka_unit_test(test_dot_labels),
         cmocka_unit_test(test_dot_is_valid),
         cmocka_unit_test(test_json),
         cmocka_unit_test(test_build_without_memory),

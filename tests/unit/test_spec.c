@@ -111,9 +111,7 @@ static void *counted_malloc(size_t size) {
 }
 
 /* Parsing and printing, repeated with allocation 1, 2, 3, ... failing until nothing fails: no crash, no half result. */
-static void every_allocation_may_fail(void **state) {
-    (void)state;
-    static const char text[] = "{\"dataset\":\"shapes\",\"model\":{\"preset\":\"resnet20\",\"width\":0.5},\"epochs\":2}";
+static void allocations_fail_in(const char *text) {
     struct spec_context context = spec_context_builtin(2, 4);
     json_set_alloc_funcs(counted_malloc, free);
     bool through = false;
@@ -122,7 +120,7 @@ static void every_allocation_may_fail(void **state) {
         struct err err = {0};
         struct err_list errors = {0};
         struct spec spec = {0};
-        json_t *doc = json_parse(text, sizeof text - 1, &err);
+        json_t *doc = json_parse(text, strlen(text), &err);
         assert_true(doc != NULL || err.code != ERR_NONE);
         json_t *canonical = doc != NULL && spec_parse(doc, &context, &spec, &errors) == 0 ? spec_to_json(&spec) : NULL;
         through = canonical != NULL && allocations < fail_at;
@@ -133,6 +131,13 @@ static void every_allocation_may_fail(void **state) {
     json_set_alloc_funcs(malloc, free);
     assert_true(through);
     assert_true(fail_at > 50);
+}
+
+static void every_allocation_may_fail(void **state) {
+    (void)state;
+    allocations_fail_in("{\"dataset\":\"shapes\",\"model\":{\"preset\":\"resnet20\",\"width\":0.5,\"depth\":[1,2,3],"
+                        "\"overrides\":[{\"stage\":1,\"norm\":\"none\"}]},\"epochs\":2}");
+    allocations_fail_in("{\"dataset\":\"shapes\",\"model\":{\"layers\":[{\"name\":\"a\",\"op\":\"flatten\"}]}}");
 }
 
 int main(void) {
