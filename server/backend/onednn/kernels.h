@@ -6,6 +6,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "common/spec.h"
+
 /* Where the ReLU behind a batch norm let values pass. */
 enum mask_mode {
     MASK_NONE,
@@ -70,6 +72,12 @@ struct kernels {
 
     /* dst = a + b where y > 0, else 0; b and y may be NULL. dst may be a or b. */
     void (*mask_sum)(void *dst, const void *a, const void *b, const void *y, size_t n, bool bf16);
+
+    /* y = f(x) of a row or a part of it, of whose lanes the first so many are channels; the others become zero. */
+    void (*act)(void *y, const void *x, size_t n, int channels, bool bf16, enum spec_activation kind);
+
+    /* dst = (a + b) f'(x); b may be NULL, dst may be a or b. */
+    void (*act_back)(void *dst, const void *a, const void *b, const void *x, size_t n, bool bf16, enum spec_activation kind);
 
     void (*pack)(void *dst, const float *src, enum pack_kind kind);
 

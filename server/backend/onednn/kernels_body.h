@@ -296,6 +296,7 @@ static void pack(void *dst, const float *src, enum pack_kind kind) {
         pack_pairs(dst, (const vf *)(kind == PACK_PAIRS ? src : turned));
 }
 
+#include "server/backend/onednn/kernels_act.h"
 #include "server/backend/onednn/kernels_update.h"
 
 #define KERNELS_NAME_OF(symbol) #symbol
@@ -311,6 +312,8 @@ const struct kernels KERNELS = {.name = KERNELS_NAME(KERNELS),
                                 .norm_back_apply = norm_back_apply,
                                 .add = add,
                                 .mask_sum = mask_sum,
+                                .act = act,
+                                .act_back = act_back,
                                 .pack = pack,
                                 .sgd = sgd,
                                 .adam = adam,
