@@ -9,6 +9,7 @@
 #include <cmocka.h>
 
 #include "server/train/layers.h"
+#include "tests/unit/alloc_rig.h"
 
 enum { INPUT, CONV, NORM, RELU, GELU, FLATTEN, LINEAR, LOSS, NODES_N };
 enum { CONV_WEIGHT, GAMMA, BETA, RUNNING_MEAN, RUNNING_VAR, LINEAR_WEIGHT, LINEAR_BIAS, PARAMS_N };
@@ -161,6 +162,44 @@ static void a_backend_that_fails_is_heard(void **state) {
     activations_done(&activations);
 }
 
+/* --- both --- */
+
+static bool sum_steps(void) {
+    struct layers layers;
+    struct err err = {0};
+    if (layers_init(&layers, &graph, &err) != 0) {
+        assert_int_equal(err.code, ERR_MEMORY);
+        return false;
+    }
+    layers_add(&layers, first_step);
+    json_t *columns = layers_weights_json(&layers);
+    bool done = columns != NULL;
+    json_decref(columns);
+    layers_done(&layers);
+    return done;
+}
+
+static bool sum_images(void) {
+    struct activations activations;
+    struct err err = {0};
+    if (activations_init(&activations, &graph, 2, &err) != 0) {
+        assert_int_equal(err.code, ERR_MEMORY);
+        return false;
+    }
+    assert_int_equal(activations_add(&activations, &api, NULL, 2, &err), 0);
+    json_t *columns = activations_json(&activations);
+    bool done = columns != NULL;
+    json_decref(columns);
+    activations_done(&activations);
+    return done;
+}
+
+static void memory_may_run_out(void **state) {
+    (void)state;
+    assert_true(alloc_rig_starve(sum_steps, 500) > 20);
+    assert_true(alloc_rig_starve(sum_images, 500) > 20);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(norms_are_means_over_steps),
@@ -168,6 +207,7 @@ int main(void) {
         cmocka_unit_test(state_carries_over),
         cmocka_unit_test(outputs_are_summed_over_images),
         cmocka_unit_test(a_backend_that_fails_is_heard),
+        cmocka_unit_test(memory_may_run_out),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

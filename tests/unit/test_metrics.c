@@ -11,6 +11,7 @@
 #include <cmocka.h>
 
 #include "server/train/metrics.h"
+#include "tests/unit/alloc_rig.h"
 
 static const char folder[] = "tests/cases/metrics";
 
@@ -226,6 +227,28 @@ static void bins_reach_to_both_ends(void **state) {
     metrics_done(&metrics);
 }
 
+static bool measure(void) {
+    static const float softmax[] = {0.5f, 0.3f, 0.2f, 0.1f, 0.2f, 0.7f};
+    static const int32_t labels[] = {0, 1};
+    struct metrics metrics;
+    struct err err = {0};
+    if (metrics_init(&metrics, 3, &err) != 0) {
+        assert_int_equal(err.code, ERR_MEMORY);
+        return false;
+    }
+    metrics_add(&metrics, softmax, labels, 2, 1);
+    json_t *value = metrics_full_json(&metrics);
+    bool done = value != NULL;
+    json_decref(value);
+    metrics_done(&metrics);
+    return done;
+}
+
+static void memory_may_run_out(void **state) {
+    (void)state;
+    assert_true(alloc_rig_starve(measure, 1000) > 50);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(numbers_are_those_of_scikit_learn),
@@ -234,6 +257,7 @@ int main(void) {
         cmocka_unit_test(only_the_first_confused_are_kept),
         cmocka_unit_test(nothing_is_divided_by_zero),
         cmocka_unit_test(bins_reach_to_both_ends),
+        cmocka_unit_test(memory_may_run_out),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
