@@ -13,6 +13,8 @@ CASES = {
     "constant-warmup": (4, 5, {**FLAT, "warmup_epochs": 1.4}),
     "step": (6, 3, {"kind": "step", "lr": 0.1, "step_epochs": 2, "gamma": 0.3}),
     "step-warmup": (5, 7, {"kind": "step", "lr": 0.2, "step_epochs": 1, "gamma": 0.5, "warmup_epochs": 2}),
+    "multi-step": (6, 3, {"kind": "multi_step", "lr": 0.1, "milestones": [2, 3, 5], "gamma": 0.2}),
+    "multi-step-warmup": (5, 4, {"kind": "multi_step", "lr": 0.3, "milestones": [1, 4], "gamma": 0.5, "warmup_epochs": 2.5}),
     "cosine": (4, 6, {"kind": "cosine", "lr": 0.1, "min_lr": 0.001}),
     "cosine-warmup": (5, 4, {"kind": "cosine", "lr": 0.1, "min_lr": 0, "warmup_epochs": 1}),
     "one-cycle": (5, 8, {"kind": "one_cycle", "lr": 0.1}),
@@ -27,6 +29,8 @@ def schedulers(optimizer, epochs, steps, spec):
     rise = [s.LinearLR(optimizer, 0.01, 1, warm)] if warm else []
     if spec["kind"] == "step":
         return rise + [s.StepLR(optimizer, spec["step_epochs"] * steps, spec["gamma"])]
+    if spec["kind"] == "multi_step":
+        return rise + [s.MultiStepLR(optimizer, [epoch * steps for epoch in spec["milestones"]], spec["gamma"])]
     if spec["kind"] == "cosine":
         fall = s.CosineAnnealingLR(optimizer, epochs * steps - warm, spec["min_lr"])
         return [s.SequentialLR(optimizer, rise + [fall], [warm])] if warm else [fall]
