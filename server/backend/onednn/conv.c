@@ -201,6 +201,10 @@ static int make_weights(struct backend_plan *plan, struct conv *conv, int node, 
     return 0;
 }
 
+/* The name of the choices that own_fits, choose_own, winograd_pays and find_kernel make. It is part of every job's receipt: raise
+ * the number at its end whenever one of them changes, or the arithmetic of a kernel of ours does. */
+const char conv_algorithms[] = "winograd-f32-32ch,winograd-bf16-16ch-1";
+
 /* Our own kernels, for all passes or for the weight gradient alone: bf16, blocked on both sides. */
 static void choose_own(const struct backend_plan *plan, const struct unit *unit, struct conv *conv) {
     const struct graph_node *node = &plan->nodes[unit->node];

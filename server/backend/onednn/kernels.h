@@ -53,8 +53,8 @@ enum pack_kind {
 };
 
 struct kernels {
-    const char *name;
-    int lanes; /* channels of a block */
+    const char *name; /* "avx512" */
+    int lanes;        /* channels of a block */
     void (*load)(float *dst, const void *src, size_t n, bool bf16);
     void (*store)(void *dst, const float *src, size_t n, bool bf16);
 

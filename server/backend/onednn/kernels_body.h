@@ -302,7 +302,7 @@ static void pack(void *dst, const float *src, enum pack_kind kind) {
 #define KERNELS_NAME_OF(symbol) #symbol
 #define KERNELS_NAME(symbol) KERNELS_NAME_OF(symbol)
 
-const struct kernels KERNELS = {.name = KERNELS_NAME(KERNELS),
+const struct kernels KERNELS = {.name = KERNELS_NAME(KERNELS) + sizeof "kernels_" - 1,
                                 .lanes = LANES,
                                 .load = load,
                                 .store = store,

@@ -36,6 +36,7 @@ static int module_probe(struct backend_info *ret_info, struct err *err) {
     snprintf(info.version, sizeof info.version, "%d.%d.%d", version->major, version->minor, version->patch);
     snprintf(info.device_id, sizeof info.device_id, "cpu");
     snprintf(info.device, sizeof info.device, "%s (%d threads)", cpu, info.threads_max);
+    snprintf(info.algorithms, sizeof info.algorithms, "%s,%s", conv_algorithms, kernels_choose()->name);
     info.memory_bytes = (int64_t)sysconf(_SC_PHYS_PAGES) * sysconf(_SC_PAGESIZE);
     *ret_info = info;
     return 0;

@@ -215,6 +215,7 @@ void layout_narrow(const struct backend_plan *plan, void *dst, const float *src,
 
 /* --- conv.c --- */
 struct conv;
+extern const char conv_algorithms[]; /* the name of the table that chooses algorithms by shape */
 int conv_new(struct backend_plan *plan, struct unit *unit, struct err *err);
 /* Makes the primitives for n images, unless they are there; before a step with n images. */
 int conv_prepare(struct backend_plan *plan, struct unit *unit, int n, struct err *err);
