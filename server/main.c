@@ -143,6 +143,7 @@ static int sched_open(struct server *server, const char *dir, struct err *err) {
                                     .data_dir = dir,
                                     .worker_path = server->options.worker,
                                     .probe_timeout_ms = server->options.probe_s * INT64_C(1000),
+                                    .inspect_timeout_ms = server->options.inspect_s * INT64_C(1000),
                                     .stop_timeout_ms = server->options.grace_s * INT64_C(1000),
                                     .silence_ms = server->options.silence_s * INT64_C(1000),
                                     .tries_max = 3};

@@ -33,6 +33,8 @@ static const struct option_row {
      offsetof(struct options, grace_s), 0},
     {"--probe-timeout", "SECONDS", "how long the search for devices may take (default: 20)", KIND_SECONDS,
      offsetof(struct options, probe_s), 0},
+    {"--inspect-timeout", "SECONDS", "how long a question about a network may take (default: 30)", KIND_SECONDS,
+     offsetof(struct options, inspect_s), 0},
     {"--version", NULL, "print the version", KIND_VERSION, 0, 0},
     {"--help", NULL, "print this", KIND_HELP, 0, 0},
 };
@@ -160,7 +162,7 @@ static int make_absolute(struct options *options, struct err *err) {
 }
 
 int options_parse(int argc, char **argv, struct options *ret_options, int *ret_status, struct err *err) {
-    struct options options = {.listen = "127.0.0.1:8080", .silence_s = 1800, .grace_s = 15, .probe_s = 20};
+    struct options options = {.listen = "127.0.0.1:8080", .silence_s = 1800, .grace_s = 15, .probe_s = 20, .inspect_s = 30};
     int rc = arguments(argc, argv, &options, err);
     if (rc > 0) {
         *ret_status = 0;

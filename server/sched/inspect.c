@@ -6,7 +6,7 @@
 #include "common/json.h"
 #include "server/sched/private.h"
 
-enum { RUNNING_MAX = 2, WAITING_MAX = 32, TIMEOUT_MS = 30000, INSPECT_NICE = 19 };
+enum { RUNNING_MAX = 2, WAITING_MAX = 32, INSPECT_NICE = 19 };
 static const char what[] = "the look into the network";
 
 struct inspection {
@@ -63,7 +63,7 @@ static int start(struct inspection *inspection, struct err *err) {
                                      .question = inspection->question,
                                      .nice = INSPECT_NICE,
                                      .answer_max = EVENT_INSPECT_LINE_MAX,
-                                     .timeout_ms = TIMEOUT_MS,
+                                     .timeout_ms = inspection->sched->options.inspect_timeout_ms,
                                      .fn = answered,
                                      .arg = inspection};
     return errand_new(&options, &inspection->errand, err);

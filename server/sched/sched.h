@@ -16,12 +16,13 @@ struct sched;
 struct sched_options {
     struct loop *loop;
     struct store *store;
-    const char *data_dir;     /* jobs lie in DATA_DIR/jobs/ID */
-    const char *worker_path;  /* residuum-worker */
-    int64_t probe_timeout_ms; /* 20,000 */
-    int64_t stop_timeout_ms;  /* from closing a worker's standard input to SIGKILL: 15,000 */
-    int64_t silence_ms;       /* a worker that says nothing for so long is killed: 1,800,000; until "hello" at most 120,000 */
-    int tries_max;            /* 3 */
+    const char *data_dir;       /* jobs lie in DATA_DIR/jobs/ID */
+    const char *worker_path;    /* residuum-worker */
+    int64_t probe_timeout_ms;   /* 20,000 */
+    int64_t inspect_timeout_ms; /* 30,000 */
+    int64_t stop_timeout_ms;    /* from closing a worker's standard input to SIGKILL: 15,000 */
+    int64_t silence_ms;         /* a worker that says nothing for so long is killed: 1,800,000; until "hello" at most 120,000 */
+    int tries_max;              /* 3 */
 };
 
 /* Starts the probe; jobs start when it has answered. Keeps copies of the strings. */

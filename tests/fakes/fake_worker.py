@@ -13,6 +13,10 @@ is used again); a script is a list of words parted by commas, after which it exi
     wait hang           until standard input ends, then exits as a stopped worker; for ever, whatever is asked
     until:FILE          until DATA/FILE exists
     say:TEXT fork       writes to the log; leaves a child behind that holds the pipes
+    keep                a weights file of the last epoch, empty
+
+--inspect does what the first layer of the question is called: answer, error, crash, exit, hang, garbage, list, oversize, foreign (an
+error of an unknown code), until:FILE; questions without layers are answered.
 
 RESIDUUM_FAKE_PROBE says how --probe ends: good (default), crash, hang, garbage, none; "crash-until:FILE" crashes until FILE exists.
 """
@@ -48,6 +52,21 @@ def probe(how):
         print("{]")
     elif how != "none":
         print(json.dumps(CARD))
+
+
+def inspect(question):
+    layer, _, file = question["want"].get("maps", {"layers": ["answer"]})["layers"][0].partition(":")
+    error = {"code": "not-found", "text": "there is no layer", "pointer": "/layers/0"}
+    answers = {"error": {"error": error}, "foreign": {"error": {**error, "code": "oops"}}, "list": [], "oversize": "x" * (2 << 20)}
+    if layer == "hang":
+        hang()
+    if layer == "crash":
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if layer == "exit":
+        sys.exit("the fake gives up")
+    while layer == "until" and not os.path.exists(file):
+        time.sleep(0.005)
+    print("what?" if layer == "garbage" else json.dumps(answers.get(layer, {"asked": question, "nice": os.nice(0)})), flush=True)
 
 
 class Fake:
@@ -94,6 +113,11 @@ class Fake:
             pass
         sys.exit(3)
 
+    def keep(self):
+        folder = os.path.join(self.start["dir"], "weights")
+        os.makedirs(folder, exist_ok=True)
+        open(os.path.join(folder, f"epoch-{self.done_epochs}.safetensors"), "w", encoding="ascii").close()
+
     def until(self, file):
         while not os.path.exists(os.path.join(self.start["dir"], "..", "..", file)):
             time.sleep(0.005)
@@ -110,7 +134,7 @@ class Fake:
             "progress": lambda: self.progress(int(value)), "exit": lambda: os._exit(int(value)),
             "kill": lambda: os.kill(os.getpid(), int(value)), "garbage": lambda: self.write("what?\n"),
             "bytes": lambda: self.write('{"type": "\udcff"}\n'), "oversize": lambda: self.write("x" * ((1 << 20) + 5)),
-            "half": lambda: self.write('{"type"'), "wait": self.wait, "hang": hang, "fork": self.fork,
+            "half": lambda: self.write('{"type"'), "wait": self.wait, "hang": hang, "fork": self.fork, "keep": self.keep,
             "until": lambda: self.until(value), "say": lambda: print(value, file=sys.stderr, flush=True),
             "error": lambda: self.line("error", code=value, text=f"the fake says {value}", pointer=""),
         }
@@ -132,6 +156,9 @@ def main():
     while not text.endswith(b"\n"):
         text += os.read(0, 65536)
     start = json.loads(text)
+    if "--inspect" in sys.argv:
+        inspect(start)
+        return
     with open(os.path.join(start["dir"], "lock"), "w", encoding="ascii") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # as the real one: two attempts of a job never run at once
         scripts = start["spec"]["name"].split("|")
