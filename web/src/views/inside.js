@@ -6,6 +6,7 @@ import { problemBox } from './parts.js';
 
 const MAPPED = ['conv', 'batch_norm', 'group_norm', 'activation', 'add', 'concat', 'max_pool', 'avg_pool', 'shortcut'];
 const CHANNELS_SHOWN = 64;
+const VALUES_MAX = 65536; // of an answer
 const NOTHING = []; // one array, so that "nothing" stays the same value
 
 // A picture without a label says nothing that the text beside it does not say.
@@ -36,6 +37,11 @@ function imagesView(ctx) {
     if (focused) node.querySelector(`[data-image="${focused}"]`)?.focus();
   });
   return { node, update: draw };
+}
+
+// How many of a layer's channels are shown: no more than an answer may hold.
+function channelsShown([channels, height, width]) {
+  return Math.max(1, Math.min(CHANNELS_SHOWN, channels, Math.floor(VALUES_MAX / (height * width))));
 }
 
 function layerPicker({ t, actions }) {
@@ -94,7 +100,7 @@ export function insideView(ctx) {
     show(layers.node, chosen);
     if (!chosen) return;
     layers.update(nodes, chosen.name);
-    const wanted = { epoch, image: settings.map - 1, layer: chosen.name, channels: Math.min(CHANNELS_SHOWN, chosen.shape[0]) };
+    const wanted = { epoch, image: settings.map - 1, layer: chosen.name, channels: channelsShown(chosen.shape) };
     const { key, what } = actions.needMaps(job.id, wanted);
     drawMaps(state.answers[key], state.loads[what]);
   }
