@@ -15,6 +15,7 @@ UNIT_graph_cases := $(GRAPH) $(COMMON)
 UNIT_graph_layers := $(GRAPH) $(COMMON)
 UNIT_LDFLAGS_graph_layers := -Wl,--wrap=calloc,--wrap=realloc
 UNIT_ops := $(patsubst %,$(O)/tests/ops/%.o,against cases fd rig values) $(GRAPH) $(COMMON)
+UNIT_plans := $(patsubst %,$(O)/tests/ops/%.o,cases rig values) $(GRAPH) $(COMMON)
 UNIT_layers := $(O)/tests/unit/alloc_rig.o $(O)/server/train/layers.o $(COMMON)
 UNIT_LDFLAGS_layers := -Wl,--wrap=malloc,--wrap=calloc
 UNIT_loop := $(COMMON)
@@ -22,6 +23,7 @@ UNIT_metrics := $(O)/tests/unit/alloc_rig.o $(O)/server/train/metrics.o $(COMMON
 UNIT_LDFLAGS_metrics := -Wl,--wrap=malloc,--wrap=calloc
 UNIT_predictions := $(O)/tests/unit/alloc_rig.o $(patsubst %,$(O)/server/train/%.o,predictions metrics safetensors) $(COMMON)
 UNIT_LDFLAGS_predictions := -Wl,--wrap=malloc,--wrap=calloc
+UNIT_presets := $(O)/tests/ops/rig.o $(GRAPH) $(COMMON)
 UNIT_sched := $(SCHED) $(STORE) $(COMMON)
 UNIT_spec := $(COMMON)
 UNIT_split := $(patsubst %,$(O)/server/train/%.o,data fashion idx shapes split) $(COMMON)

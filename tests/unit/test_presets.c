@@ -1,0 +1,170 @@
+/* Every preset, and some networks of layers, trains on every module of the build: losses stay finite, a gradient reaches the
+ * first layer, and the modules agree about the first loss. */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "common/json.h"
+#include "common/rng.h"
+#include "tests/ops/rig.h"
+
+enum { MODULES_MAX = 8, BATCH = 2, STEPS = 2, SEED = 5, TESTS_MAX = 64 };
+
+static const struct graph_shape images = {3, 32, 32};
+
+/* Models beside the presets: name, value of "model". */
+static const char *const models[][2] = {
+    {"resnet20 with every option",
+     "{\"preset\": \"resnet20\", \"width\": 0.25, \"norm\": \"group\", \"norm_groups\": 2, \"init\": \"normal\", \"init_sigma\": "
+     "0.1, "
+     "\"activation\": \"silu\", \"shortcut\": \"B\", \"preactivation\": true, \"downsampling\": \"avg_pool\", \"dropout\": 0.2, "
+     "\"block_dropout\": 0.1, \"stem_pool\": true, \"dense\": [12], \"overrides\": [{\"stage\": 1, \"activation\": "
+     "\"sigmoid\"}]}"},
+    {"parallel branches",
+     "{\"layers\": [{\"name\": \"a\", \"op\": \"conv\", \"out_channels\": 6, \"kernel\": 3, \"padding\": 1},"
+     "{\"name\": \"b\", \"op\": \"conv\", \"out_channels\": 4, \"kernel\": [5, 1], \"padding\": [2, 0], \"inputs\": \"input\"},"
+     "{\"name\": \"join\", \"op\": \"concat\", \"inputs\": [\"a\", \"b\", \"input\"]},"
+     "{\"name\": \"act\", \"op\": \"activation\", \"kind\": \"leaky_relu\"},"
+     "{\"name\": \"pool\", \"op\": \"max_pool\", \"kernel\": 4}, {\"name\": \"flat\", \"op\": \"flatten\"},"
+     "{\"name\": \"fc\", \"op\": \"linear\", \"out_features\": \"classes\"}]}"},
+    {"one layer, used three times", "{\"layers\": [{\"name\": \"a\", \"op\": \"conv\", \"out_channels\": 4, \"kernel\": 3},"
+                                    "{\"name\": \"twice\", \"op\": \"add\", \"inputs\": [\"a\", \"a\"]},"
+                                    "{\"name\": \"both\", \"op\": \"concat\", \"inputs\": [\"twice\", \"a\", \"a\"]}, {\"name\": "
+                                    "\"gap\", \"op\": \"global_avg_pool\"},"
+                                    "{\"name\": \"fc\", \"op\": \"linear\", \"out_features\": \"classes\"}]}"},
+    {"a linear classifier", "{\"layers\": [{\"name\": \"flat\", \"op\": \"flatten\"},"
+                            "{\"name\": \"fc\", \"op\": \"linear\", \"out_features\": \"classes\"}]}"},
+};
+enum { MODELS_N = sizeof models / sizeof models[0] };
+
+/* --- models --- */
+
+static struct graph *graph_of(const char *text) {
+    struct spec_context context = spec_context_builtin(1, 1);
+    struct err_list errors = {0};
+    struct err err = {0};
+    struct spec spec = {0};
+    struct graph *graph = NULL;
+    json_t *doc = json_pack("{s:s, s:o}", "dataset", "shapes", "model", json_parse(text, strlen(text), &err));
+    if (doc == NULL || spec_parse(doc, &context, &spec, &errors) < 0)
+        fail_msg("%s: %s %s", text, errors.items[0].pointer, errors.items[0].text);
+    if (graph_build(&spec.model, images, 10, &graph, &err) < 0)
+        fail_msg("%s: %s", text, err.text);
+    spec_done(&spec);
+    json_decref(doc);
+    return graph;
+}
+
+/* Narrow, so that a step takes no time. */
+static struct graph *preset_graph(const char *name) {
+    char text[128];
+    snprintf(text, sizeof text, "{\"preset\": \"%s\", \"width\": 0.125}", name);
+    return graph_of(text);
+}
+
+/* --- training --- */
+
+static void fill_batch(const struct batch *batch) {
+    float *values = buffer_floats(&batch->images);
+    int32_t *labels = (int32_t *)(void *)buffer_floats(&batch->labels);
+    uint32_t *samples = (uint32_t *)(void *)buffer_floats(&batch->samples), words[4];
+    for (size_t i = 0; i < batch->images.size_bytes / sizeof(float); i++) {
+        rng_block(SEED, RNG_SHAPES, 0, (uint32_t)i, 0, words);
+        values[i] = rng_normal(words[0], words[1]);
+    }
+    for (int i = 0; i < BATCH; i++) {
+        labels[i] = 3 * i % 10;
+        samples[i] = (uint32_t)i;
+    }
+}
+
+static void set_initial(struct rig *rig) {
+    for (int i = 0; i < rig->graph->params_n; i++) {
+        struct buffer values = buffer_new(rig->graph->params[i].count, sizeof(float));
+        graph_init(rig->graph, i, SEED, buffer_floats(&values));
+        rig_set(rig, TENSOR_VALUE, i, buffer_floats(&values));
+        buffer_free(&values);
+    }
+}
+
+static void check_first_gradient(struct rig *rig) {
+    struct buffer gradient = rig_get(rig, TENSOR_GRADIENT, 0);
+    double sum = 0.0;
+    for (size_t i = 0; i < rig->graph->params[0].count; i++)
+        sum += fabs((double)buffer_floats(&gradient)[i]);
+    if (!(sum > 0.0 && isfinite(sum)))
+        report_add(rig->report, "the magnitudes of the gradient of %s add up to %g", rig->graph->params[0].name, sum);
+    buffer_free(&gradient);
+}
+
+/* Some steps; returns the loss of the first. */
+static double train(const struct residuum_backend *module, const struct graph *graph, struct report *report) {
+    struct backend_plan_options options = {.batch = BATCH, .use = USE_TRAIN, .optimizer = OPTIMIZER_SGD};
+    struct backend_optimizer sgd = {.kind = OPTIMIZER_SGD, .lr = 0.001f, .momentum = 0.9f};
+    struct batch batch = batch_new(graph, BATCH);
+    struct rig rig;
+    double first = NAN;
+    fill_batch(&batch);
+    if (rig_init(&rig, module, graph, &options, report) == 0) {
+        set_initial(&rig);
+        for (sgd.step = 1; sgd.step <= STEPS; sgd.step++) {
+            double loss = rig_train(&rig, &batch, BATCH, &sgd).loss_sum / BATCH;
+            first = sgd.step == 1 ? loss : first;
+            if (!isfinite(loss))
+                report_add(report, "the loss of step %d is %g", (int)sgd.step, loss);
+            if (sgd.step == 1)
+                check_first_gradient(&rig);
+        }
+    }
+    rig_done(&rig);
+    batch_free(&batch);
+    return first;
+}
+
+/* --- tests --- */
+
+struct test {
+    char name[64];
+    const char *model; /* NULL: name is a preset */
+};
+
+static void train_everywhere(void **state) {
+    const struct test *test = *state;
+    const struct residuum_backend *modules[MODULES_MAX];
+    struct report report = {0};
+    size_t n = modules_open(modules, MODULES_MAX, &report);
+    struct graph *graph = test->model == NULL ? preset_graph(test->name) : graph_of(test->model);
+    double first = NAN;
+    for (size_t i = 0; i < n; i++) {
+        double loss = train(modules[i], graph, &report);
+        first = i == 0 ? loss : first;
+        if (!(fabs(loss - first) <= 1e-4 * first))
+            report_add(&report, "the first loss is %.9g with %s, %.9g with %s", loss, modules[i]->name, first, modules[0]->name);
+    }
+    graph_free(graph);
+    if (report.n > 0)
+        fail_msg("%s: %s (%d findings)", test->name, report.first, report.n);
+}
+
+int main(void) {
+    static struct test rows[TESTS_MAX];
+    struct CMUnitTest tests[TESTS_MAX];
+    size_t presets_n;
+    const struct graph_preset *presets = graph_presets(&presets_n);
+    size_t n = presets_n + MODELS_N;
+    if (n > TESTS_MAX)
+        return 1;
+    for (size_t i = 0; i < n; i++) {
+        bool preset = i < presets_n;
+        snprintf(rows[i].name, sizeof rows[i].name, "%s", preset ? presets[i].name : models[i - presets_n][0]);
+        rows[i].model = preset ? NULL : models[i - presets_n][1];
+        tests[i] = (struct CMUnitTest){.name = rows[i].name, .test_func = train_everywhere, .initial_state = &rows[i]};
+    }
+    return _cmocka_run_group_tests("presets", tests, n, NULL, NULL);
+}
