@@ -41,7 +41,7 @@ int inspect_activation(struct backend_plan *plan, int node, int n, float *ret_va
     }
     if (plan->options.use == USE_EVALUATE)
         return err_set(err, ERR_BACKEND,
-                       "the output of '%s' is gone: a plan for inference reuses its memory; compile one for training",
+                       "the output of '%s' is gone: a plan for evaluation reuses its memory; compile one for inspection",
                        plan->nodes[node].name);
     if (value->buffer == NO_BUFFER)
         return recompute(plan, node, n, ret_values, err);
