@@ -5,6 +5,7 @@
 
 #include "common/rng.h"
 #include "server/train/data.h"
+#include "server/train/parallel.h"
 
 /* Lengths along the way: pixels are cut in 8 (SUB); a figure's own coordinates put its radius at UNIT; sines are times SINE. */
 enum { SIDE = 32, CHANNELS = 3, SUB = 8, UNIT = 1024, SINE = 4096, QUARTER = 16, TURN = 4 * QUARTER };
@@ -176,20 +177,31 @@ int shapes_check(const struct dataset_card *card, struct err *err) {
     return err_set(err, ERR_INTERNAL, "the card of %s does not fit the figures that are drawn", card->name);
 }
 
-/* Test images continue the numbering of the training images, so no image is in both. Classes take turns. */
-int shapes_load(const struct dataset_card *card, bool train, struct image_set *ret_set, struct err *err) {
+struct sheet {
+    struct image_set *set;
+    uint32_t first; /* number of its first image */
+};
+
+static void draw_some(void *arg, int begin, int end) {
     enum { IMAGE_BYTES = CHANNELS * SIDE * SIDE };
-    struct image_set set;
-    if (shapes_check(card, err) != 0 ||
-        image_set_alloc(&set, train ? card->train_images : card->test_images, IMAGE_BYTES, err) != 0)
-        return -1;
-    for (int i = 0; i < set.n; i++) {
-        uint32_t image = (uint32_t)(train ? i : card->train_images + i);
+    const struct sheet *sheet = arg;
+    for (int i = begin; i < end; i++) {
+        uint32_t image = sheet->first + (uint32_t)i;
         struct drawing drawing;
         choose(&drawing, image);
-        draw(&drawing, image, set.pixels + (size_t)i * IMAGE_BYTES);
-        set.labels[i] = (uint8_t)(image % FIGURES);
+        draw(&drawing, image, sheet->set->pixels + (size_t)i * IMAGE_BYTES);
+        sheet->set->labels[i] = (uint8_t)(image % FIGURES);
     }
+}
+
+/* Test images continue the numbering of the training images, so no image is in both. Classes take turns. */
+int shapes_load(const struct dataset_card *card, bool train, struct image_set *ret_set, struct err *err) {
+    struct image_set set;
+    if (shapes_check(card, err) != 0 ||
+        image_set_alloc(&set, train ? card->train_images : card->test_images, (size_t)CHANNELS * SIDE * SIDE, err) != 0)
+        return -1;
+    struct sheet sheet = {&set, train ? 0 : (uint32_t)card->train_images};
+    parallel_run(set.n, draw_some, &sheet);
     *ret_set = set;
     return 0;
 }
