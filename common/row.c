@@ -67,9 +67,9 @@ static int read_number(const struct row *row, void *base, const char *pointer, c
     double number = json_number_value(value);
     /* Beyond 2^53 a double no longer tells neighbours apart; the bounds are all below, so the comparison is exact. */
     if (number < row->min || number > row->max || !isfinite(number))
-        return err_add(errors, ERR_FIELD, pointer, "is %.17g; %.17g to %.17g are possible", number, row->min, row->max);
+        return err_add(errors, ERR_FIELD, pointer, "is %.16g; %.16g to %.16g are possible", number, row->min, row->max);
     if (whole && number != floor(number))
-        return err_add(errors, ERR_FIELD, pointer, "is %.17g; a whole number is expected", number);
+        return err_add(errors, ERR_FIELD, pointer, "is %.16g; a whole number is expected", number);
     row_set(row, base, number);
     return 0;
 }
@@ -120,7 +120,7 @@ static int read_rising(const struct row *row, void *base, const char *pointer, c
         double low = i > 0 ? list.values[i - 1] + 1 : row->min;
         if (!read_item(row, low, json_array_get(value, i), &list))
             return err_add(errors, ERR_FIELD, pointer,
-                           "has at place %zu no whole number from %.17g to %.17g; each must be above the one before", i, low,
+                           "has at place %zu no whole number from %.16g to %.16g; each must be above the one before", i, low,
                            row->max);
     }
     memcpy(field(row, base), &list, sizeof list);
@@ -134,7 +134,7 @@ static int read_counts(const struct row *row, void *base, const char *pointer, c
     for (size_t i = 0; i < n && fits; i++)
         fits = read_item(row, row->min, json_array_get(value, i), &list);
     if (!fits)
-        return err_add(errors, ERR_FIELD, pointer, "must be a whole number from %.17g to %.17g, or a list of at most %d of them",
+        return err_add(errors, ERR_FIELD, pointer, "must be a whole number from %.16g to %.16g, or a list of at most %d of them",
                        row->min, row->max, SPEC_LIST_MAX);
     memcpy(field(row, base), &list, sizeof list);
     return 0;
@@ -147,7 +147,7 @@ static int read_pair(const struct row *row, void *base, const char *pointer, con
     if ((json_is_array(value) && json_array_size(value) != 2) || !read_item(row, row->min, height, &pair) ||
         !read_item(row, row->min, width, &pair))
         return err_add(errors, ERR_FIELD, pointer,
-                       "must be a whole number from %.17g to %.17g, or a pair [height, width] of them", row->min, row->max);
+                       "must be a whole number from %.16g to %.16g, or a pair [height, width] of them", row->min, row->max);
     memcpy(field(row, base), pair.values, 2 * sizeof pair.values[0]);
     return 0;
 }

@@ -64,7 +64,7 @@ const struct spec_options *option_of(struct builder *b, const char *layer, enum 
 /* What an option is for. */
 static const char *const purposes[] = {
     [OPTION_WIDTH] = "convolutions and the preset's own hidden dense layers",
-    [OPTION_DEPTH] = "stages",
+    [OPTION_DEPTH] = "stages, by their number",
     [OPTION_NORM] = "norm layers such as 'bn1'",
     [OPTION_NORM_GROUPS] = "norm layers of the kind \"group\"",
     [OPTION_INIT] = "convolutions and dense layers",

@@ -14,7 +14,8 @@ FIELDS = {
     "/optimizer/kind": (), "/optimizer/momentum": (), "/optimizer/weight_decay": (), "/optimizer/nesterov": (True,),
     "/schedule/kind": (), "/schedule/lr": (1.5,), "/augment/crop": (), "/augment/flip": (True,),
     "/train_limit": (), "/test_limit": (), "/model/width": (1.5,), "/model/norm": (), "/model/init": (),
-    "/model/activation": (), "/model/shortcut": (),
+    "/model/activation": (), "/model/shortcut": (), "/model/depth": ([1],), "/model/kernel": (), "/model/residual": (), "/model/dropout": (),
+    "/model/downsampling": (), "/model/norm_groups": (), "/model/dense": ([], [1]), "/model/overrides": ([], [1]),
 }
 UNKNOWN = {"/epoch": "epochs", "/batchsize": "batch_size", "/model/presett": "preset", "/optimizer/momentun": "momentum",
            "/schedule/lrr": "lr", "/augment/flp": "flip", "/modell": "model", "/__proto__": None, "/a~1b": None, "/ä": None}
