@@ -8,11 +8,14 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "common/file.h"
 #include "common/json.h"
 #include "server/train/private.h"
 
-static int history_path(const char *dir, char ret_path[PATH_MAX], struct err *err) {
-    if (snprintf(ret_path, PATH_MAX, "%s/epochs.ndjson", dir) >= PATH_MAX)
+static const char file_name[] = "epochs.ndjson", initial_name[] = "initial-epochs.ndjson";
+
+static int history_path(const char *dir, const char *name, char ret_path[PATH_MAX], struct err *err) {
+    if (snprintf(ret_path, PATH_MAX, "%s/%s", dir, name) >= PATH_MAX)
         return err_set(err, ERR_IO, "the path of the job's directory is longer than %d bytes", PATH_MAX - 1);
     return 0;
 }
@@ -36,7 +39,7 @@ static int write_synced(int fd, const char *text, size_t size) {
 
 static int append_text(const char *dir, char *text, struct err *err) {
     char path[PATH_MAX];
-    if (history_path(dir, path, err) != 0)
+    if (history_path(dir, file_name, path, err) != 0)
         return -1;
     int fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (fd < 0)
@@ -95,7 +98,7 @@ static int drop(void *arg, int epoch, json_t *value, struct err *err) {
 
 int history_cut(const char *dir, int n, struct err *err) {
     char path[PATH_MAX];
-    if (history_path(dir, path, err) != 0)
+    if (history_path(dir, file_name, path, err) != 0)
         return -1;
     FILE *file = fopen(path, "r+e");
     if (file == NULL && errno == ENOENT)
@@ -107,6 +110,33 @@ int history_cut(const char *dir, int n, struct err *err) {
     if (rc == 0 && (ftruncate(fileno(file), end) != 0 || fsync(fileno(file)) != 0))
         rc = err_errno(err, io_code(errno), errno, "cannot cut %s", path);
     fclose(file);
+    return rc;
+}
+
+/* Returns where the first n epochs end, or -1. */
+static long find_end(const char *path, int n, struct err *err) {
+    long end;
+    FILE *file = fopen(path, "re");
+    if (file == NULL)
+        return err_errno(err, errno == ENOENT ? ERR_DATA : ERR_IO, errno, "cannot open %s", path);
+    int rc = read_epochs(file, n, drop, NULL, &end, err);
+    fclose(file);
+    if (rc > 0)
+        return err_set(err, ERR_DATA, "%s does not hold the %d epochs of the source", path, n);
+    return rc == 0 ? end : -1;
+}
+
+int history_import(const char *dir, int n, struct err *err) {
+    char path[PATH_MAX], *text;
+    size_t size;
+    if (history_path(dir, initial_name, path, err) != 0)
+        return -1;
+    long end = find_end(path, n, err);
+    if (end < 0 || file_read(path, SIZE_MAX, &text, &size, err) != 0)
+        return -1;
+    struct iovec part = {text, (size_t)end};
+    int rc = file_write(dir, file_name, &part, 1, err);
+    free(text);
     return rc;
 }
 
@@ -125,7 +155,7 @@ static int send_new(void *arg, int epoch, json_t *value, struct err *err) {
 
 int history_send(const char *dir, int known, struct emit *emit, struct err *err) {
     char path[PATH_MAX];
-    if (history_path(dir, path, err) != 0)
+    if (history_path(dir, file_name, path, err) != 0)
         return -1;
     FILE *file = fopen(path, "re");
     if (file == NULL)

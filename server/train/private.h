@@ -7,15 +7,22 @@
 #include "server/train/data.h"
 #include "server/train/emit.h"
 #include "server/train/job.h"
+#include "server/train/layers.h"
+#include "server/train/metrics.h"
+#include "server/train/predictions.h"
+#include "server/train/select.h"
+#include "server/train/tensors.h"
 
 /* Where training stands. All of it is in the checkpoint, so that an interrupted epoch ends with the numbers that it would have
  * had. */
 struct train_state {
     int epoch;             /* finished epochs */
     int64_t step;          /* training steps done of the next one */
-    double loss_sum;       /* of these steps' images, added in order */
-    int64_t correct, seen; /* images */
+    int64_t updates;       /* training steps done in all */
+    double loss_sum;       /* of the next epoch's images so far, added in order */
+    int64_t correct, seen; /* images of them */
     double seconds;        /* spent in these steps */
+    struct selection selection;
 };
 
 /* How fast a phase runs in this attempt. */
@@ -33,41 +40,132 @@ struct trainer {
     const struct residuum_backend *api;
     struct backend_info info;
     struct backend *backend;
-    struct backend_plan *plan;
-    int batch, threads;  /* the largest batch */
+    struct backend_plan *plan;      /* trains */
+    struct backend_plan *evaluator; /* validates and tests, with the weights that weights_take gives it */
+    int batch, evaluator_batch;     /* images of a step at most */
+    int threads;
     int64_t train_steps; /* of an epoch */
-    int64_t test_steps;
     struct train_state state;
-    struct meter train_meter, test_meter;
+    struct tensors tensors; /* room for what a checkpoint holds; what is in it is valid right after it is filled only */
+    struct layers layers;   /* of the epoch's steps so far; its state is in the checkpoint, too */
+    struct meter train_meter, evaluation_meter;
     double progress_at;   /* clock of the last progress event */
     double checkpoint_at; /* clock of the last checkpoint */
     double checkpoint_every;
-    float *images;   /* [batch,C,H,W] */
-    int32_t *labels; /* [batch] */
     uint32_t *order; /* of the epoch's training images */
-    float *tensors;  /* room for all values and momenta: what a checkpoint holds */
-    float *softmax;  /* [batch,classes] */
+    /* one step: [batch or evaluator_batch] */
+    uint32_t *samples;
+    float *images; /* [n,C,H,W] */
+    int32_t *labels, *others;
+    float *shares;
+    float *softmax;                        /* [n,classes] */
+    struct backend_statistics *statistics; /* [graph->params_n] */
 };
 
 /* Seconds of the monotonic clock. */
 double clock_seconds(void);
 
+/* Whether the daemon wants the job to stop, or is gone. */
+bool must_stop(const struct trainer *t);
+
+/* --- prepare.c --- */
+
+/* Loads the data, builds the graph, opens the backend, compiles the plans, allocates. */
+int prepare(struct trainer *t, struct err *err);
+void trainer_done(struct trainer *t);
+
+/* --- start.c --- */
+
+/* Sets weights and state from the job's checkpoint, from what the spec's "from" names, or afresh; says hello and sends the epochs
+ * that the daemon misses. */
+int start(struct trainer *t, struct err *err);
+
+/* --- initial.c: what "from" names --- */
+
+/* Takes over the values of the weights file that fit, by name and shape, into t->tensors. *ret_initial: "initial" of the hello
+ * event. */
+int initial_weights(struct trainer *t, json_t **ret_initial, struct err *err);
+
+/* Goes on where the source stopped: restores its checkpoint and makes its epochs the beginning of the job's own. */
+int initial_resume(struct trainer *t, json_t **ret_initial, struct err *err);
+
+/* --- epoch.c --- */
+
+/* Trains, validates and tests an epoch, or what is left of it. A stop ends it early with *ret_stopped set. */
+int epoch_run(struct trainer *t, bool *ret_stopped, struct err *err);
+
+/* --- record.c --- */
+
+/* What is measured after an epoch's training. */
+struct outcome {
+    struct metrics validation, test;
+    struct activations activations;
+    struct predictions predictions; /* of the job's last epoch only */
+    struct selection selection;     /* after this epoch */
+    double seconds;                 /* that validation and test took */
+    double lr;                      /* of the last step */
+    char weights_sha256[65];
+};
+
+int outcome_init(struct outcome *outcome, const struct trainer *t, struct err *err);
+void outcome_done(struct outcome *outcome); /* accepts zeroed memory */
+
+/* The data of the epoch event. New reference; NULL when out of memory. */
+json_t *epoch_json(const struct trainer *t, const struct outcome *outcome);
+
+/* --- evaluate.c --- */
+
+struct evaluation {
+    const struct image_set *set;
+    const char *phase;               /* "validation" or "test" */
+    int64_t before;                  /* images evaluated in this epoch before: of the validation set */
+    struct metrics *metrics;         /* initialized; gets the results */
+    struct predictions *predictions; /* of as many images; NULL: not wanted */
+};
+
+/* Runs a whole set through the evaluator and adds the time to *seconds. A stop ends it early with *ret_stopped set. */
+int evaluate(struct trainer *t, const struct evaluation *evaluation, double *seconds, bool *ret_stopped, struct err *err);
+
+/* Adds what the layers of the trained plan put out for the first test images. */
+int measure_activations(struct trainer *t, struct activations *activations, struct err *err);
+
+/* --- weights.c: the weights of an epoch, DIR/weights/epoch-N.safetensors --- */
+
+/* Copies values and average from the trained plan to t->tensors, the exported ones (the average where there is one) on to the
+ * evaluator, and makes the hash of the values. */
+int weights_take(struct trainer *t, char ret_sha256[65], struct err *err);
+
+/* Writes the file of an epoch from t->tensors, as weights_take left them. */
+int weights_write(const struct trainer *t, int epoch, const char *sha256, struct err *err);
+
+/* Removes the files that the state does not call for: all but the last epoch's, the best one's, and every keep_every-th. */
+int weights_prune(const struct trainer *t, struct err *err);
+
 /* --- checkpoint.c: DIR/checkpoint.safetensors --- */
+
+#define CHECKPOINT_FILE "checkpoint.safetensors"
+#define CHECKPOINT_FORMAT "residuum-checkpoint-2"
+#define CHECKPOINT_LAYERS "training.layers" /* the tensor of struct layers */
+
+/* Writes tensors, sums and state; reports it by an event. */
+int checkpoint_save(struct trainer *t, struct err *err);
+
+/* The entry of struct layers in the file; shape: room for its one size. */
+struct safetensors_entry checkpoint_layers_entry(const struct trainer *t, int *shape);
+
+/* --- restore.c --- */
 
 enum checkpoint_result { CHECKPOINT_RESTORED, CHECKPOINT_NONE, CHECKPOINT_FAILED };
 
-/* Floats that the tensors of a checkpoint need. */
-size_t checkpoint_floats(const struct graph *graph);
-
-/* Writes parameters, momenta, running statistics and state; reports it by an event. */
-int checkpoint_save(struct trainer *t, struct err *err);
-
-/* Restores them. CHECKPOINT_NONE: there is none, or it is damaged or of other work; then the log says so, and a file that was
- * found is kept as checkpoint.unusable. The plan may have been written to and must be initialized. */
+/* Restores the job's own checkpoint. CHECKPOINT_NONE: there is none, or it is damaged or of other work; then the log says so, and
+ * a file that was found is kept as checkpoint.unusable. */
 enum checkpoint_result checkpoint_restore(struct trainer *t, struct err *err);
 
 /* Puts aside a checkpoint that cannot be used and says why. */
 void checkpoint_refuse(const struct trainer *t, const char *reason);
+
+/* Restores another job's checkpoint at a path. ERR_FIELD, ERR_DATA: the job cannot go on from it. */
+int checkpoint_continue(struct trainer *t, const char *path, struct err *err);
 
 /* --- history.c: DIR/epochs.ndjson, the finished epochs' events --- */
 
@@ -77,33 +175,16 @@ int history_append(const char *dir, const json_t *epoch, struct err *err);
 /* Cuts the file to its first n epochs. Returns 0, 1 when it does not hold them (then it is left as it is), or -1. */
 int history_cut(const char *dir, int n, struct err *err);
 
+/* Makes the first n epochs of DIR/initial-epochs.ndjson the whole file. ERR_DATA when there are fewer. */
+int history_import(const char *dir, int n, struct err *err);
+
 /* Sends the epochs after the first known ones again. */
 int history_send(const char *dir, int known, struct emit *emit, struct err *err);
 
-/* --- evaluate.c --- */
-
-/* Result of a whole test set. */
-struct evaluation {
-    double loss; /* mean */
-    double seconds;
-    int64_t n, correct;
-    int64_t *confusion; /* [classes,classes], rows are the true class */
-    int softmax_n;
-    float *softmax; /* [softmax_n,classes] of the first images */
-    int labels[EVENT_CLASSES_SOFTMAX_IMAGES];
-};
-
-/* Tests the whole test set; a stop ends it early with *ret_stopped set and nothing kept. */
-int evaluate(struct trainer *t, struct evaluation *ret_result, bool *ret_stopped, struct err *err);
-void evaluation_done(struct evaluation *result);
-
-/* The data of the epoch event. New reference; NULL when out of memory. */
-json_t *epoch_json(const struct trainer *t, const struct evaluation *test, double lr);
-
 /* --- progress.c --- */
 
-/* Sends a progress event unless the last one is less than a second ago. images and loss_sum are those of the running phase. */
+/* Send a progress event unless the last one is less than a second ago. step is that of the running evaluation. */
 int progress_train(struct trainer *t, struct err *err);
-int progress_test(struct trainer *t, int64_t step, int64_t images, double loss_sum, struct err *err);
+int progress_evaluate(struct trainer *t, const struct evaluation *evaluation, int64_t step, struct err *err);
 
 #endif

@@ -8,17 +8,19 @@ static double seconds_per_image(const struct meter *meter) {
     return meter->images > 0 ? meter->seconds / (double)meter->images : NAN;
 }
 
-/* For the whole job. Before the first test its speed is guessed: a forward pass is a third of a training step. */
-static double seconds_left(const struct trainer *t, int64_t tested) {
+/* For the whole job, unless it stops early. Before the first evaluation its speed is guessed: a forward pass is a third of a
+ * training step. evaluated: images of the running epoch. */
+static double seconds_left(const struct trainer *t, int64_t evaluated) {
     const struct train_state *s = &t->state;
     int64_t epochs = t->spec->epochs - s->epoch;
-    double train = seconds_per_image(&t->train_meter), test = seconds_per_image(&t->test_meter);
-    double train_left = (double)(epochs * t->data.train.n - s->seen), test_left = (double)(epochs * t->data.test.n - tested);
-    if (isnan(test))
-        test = train / 3;
+    double train = seconds_per_image(&t->train_meter), evaluation = seconds_per_image(&t->evaluation_meter);
+    double train_left = (double)(epochs * t->data.train.n - s->seen);
+    double evaluation_left = (double)(epochs * (t->data.validation.n + t->data.test.n) - evaluated);
+    if (isnan(evaluation))
+        evaluation = train / 3;
     if (isnan(train))
-        train = test * 3;
-    return train * train_left + test * test_left;
+        train = evaluation * 3;
+    return train * train_left + evaluation * evaluation_left;
 }
 
 struct report {
@@ -48,7 +50,9 @@ int progress_train(struct trainer *t, struct err *err) {
                   seconds_left(t, 0), err);
 }
 
-int progress_test(struct trainer *t, int64_t step, int64_t images, double loss_sum, struct err *err) {
-    return report(t, &(struct report){"test", step, t->test_steps, images, loss_sum, &t->test_meter}, seconds_left(t, images),
-                  err);
+int progress_evaluate(struct trainer *t, const struct evaluation *evaluation, int64_t step, struct err *err) {
+    const struct metrics *metrics = evaluation->metrics;
+    int64_t steps = (evaluation->set->n + t->evaluator_batch - 1) / t->evaluator_batch;
+    return report(t, &(struct report){evaluation->phase, step, steps, metrics->n, metrics->loss_sum, &t->evaluation_meter},
+                  seconds_left(t, evaluation->before + metrics->n), err);
 }

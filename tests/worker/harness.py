@@ -2,6 +2,7 @@
 import hashlib
 import json
 import os
+import re
 import shutil
 import signal
 import struct
@@ -15,6 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 BUILD = ROOT / (os.environ.get("RESIDUUM_BUILD") or "build/release")
 PROGRAM = BUILD / "residuum-worker"
 LIMIT = 120 * (6 if BUILD.name == "asan" else 1)  # seconds that any wait may take
+PROTOCOL = int(re.search(r"EVENT_PROTOCOL = (\d+)", (ROOT / "common/event.h").read_text())[1])
 DONE, FAILED, USAGE, STOPPED, BUSY, RETRY = range(6)
 
 
@@ -42,7 +44,7 @@ class Worker:
         self.process = subprocess.Popen([program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log,
                                         env={**os.environ, "OMP_WAIT_POLICY": "passive", **environment})
         if line is None:
-            line = json.dumps({"protocol": 1, "job": "job_test", "attempt": 1, "dir": str(directory), "epochs_known": known,
+            line = json.dumps({"protocol": PROTOCOL, "job": "job_test", "attempt": 1, "dir": str(directory), "epochs_known": known,
                                "spec": document or spec()})
         try:
             self.process.stdin.write(line.encode() + b"\n")

@@ -39,7 +39,7 @@ def test_good_files(datasets, tmp_path):
     assert sum(map(sum, test["confusion"])) == 40
     labels = numpy.frombuffer(gzip.decompress((datasets / "t10k-labels-idx1-ubyte.gz").read_bytes())[8:], numpy.uint8)
     assert test["labels"] == labels[:25].tolist()  # a whole test set keeps its order
-    assert "120 training and 40 test images of 1 x 32 x 32" in worker.text()
+    assert "120 training, 0 validation and 40 test images of 1 x 32 x 32" in worker.text()
 
 
 def lie(count):

@@ -5,7 +5,7 @@ import textwrap
 import time
 
 import pytest
-from harness import DONE, FAILED, PROGRAM, ROOT, installed, run, spec
+from harness import DONE, FAILED, PROGRAM, PROTOCOL, ROOT, installed, run, spec
 
 MODULE = """
     #include <signal.h>
@@ -46,7 +46,7 @@ def unusable(document, name):
 def test_the_real_modules():
     document = probe(PROGRAM)
     cpu = document["devices"][0]
-    assert document["protocol"] == 1 and cpu["id"] == "cpu" and cpu["threads"] >= 1 and cpu["memory_bytes"] > 1 << 28
+    assert document["protocol"] == PROTOCOL and cpu["id"] == "cpu" and cpu["threads"] >= 1 and cpu["memory_bytes"] > 1 << 28
     names = [b["name"] for b in cpu["backends"]]
     assert names[-1] == "ref" and names == [n for n in ("onednn", "ref") if n in names]  # in the order of preference
     assert cpu["backends"][-1]["precisions"] == ["f32"]

@@ -75,7 +75,7 @@ def test_progress_comes_at_once_and_then_at_most_once_a_second(tmp_path):
     assert worker.events[1] is first
     assert 2 <= len(progress) <= took + 1
     for event in progress[1:]:
-        assert 0 <= event["step"] <= event["steps"] == {"train": 150, "test": 88}[event["phase"]]
+        assert 0 <= event["step"] <= event["steps"] == {"train": 150, "test": 6}[event["phase"]]
         assert event["seconds_left"] > 0
     left = [e["seconds_left"] for e in progress[1:]]
     assert left[0] > left[-1]
@@ -187,6 +187,7 @@ def test_the_checkpoint_opens_elsewhere(whole):
     metadata, tensors = read_safetensors(whole.directory / "checkpoint.safetensors")
     assert metadata["epoch"] == "3" and metadata["step"] == "0" and metadata["job"] == "job_test" and metadata["backend"] == "ref"
     assert json.loads(metadata["spec"])["model"]["preset"] == "resnet8"
+    tensors.pop("training.layers")
     trained = [n for n in tensors if n.endswith(".momentum")]
     for name in trained:
         assert tensors[name.removeprefix("optimizer.").removesuffix(".momentum")][1] == tensors[name][1]

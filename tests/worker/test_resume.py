@@ -105,7 +105,7 @@ def copy(tmp_path):
     (lambda data: data.replace(b'"epoch":"3"', b'"epoch":"4"'), '"epoch" is "4"'),
     (lambda data: data.replace(b'"seen":"0"', b'"seen":"7"'), "7 images in 0 steps"),
     (lambda data: data.replace(b'"loss_sum":"0"', b'"loss_sum":"x"'), '"loss_sum"'),
-    (lambda data: data.replace(b"residuum-checkpoint-1", b"residuum-checkpoint-9"), "format"),
+    (lambda data: data.replace(b"residuum-checkpoint-2", b"residuum-checkpoint-9"), "format"),
     (lambda data: data.replace(b"conv1.weight", b"conv9.weight"), "no tensor"),
 ])
 def test_a_damaged_checkpoint_is_put_aside(copy, damage, reason):

@@ -1,0 +1,103 @@
+/* What a job needs before its first step: data, graph, plans and memory. See private.h. */
+#include <stdlib.h>
+
+#include "server/train/module.h"
+#include "server/train/private.h"
+#include "server/train/say.h"
+
+/* Images of a validation or test step: enough to be fast, little enough to need no memory worth mentioning. */
+enum { EVALUATOR_BATCH = 128 };
+
+static int at_most(int n, int limit) {
+    return n < limit ? n : limit;
+}
+
+static int load_data(struct trainer *t, struct err *err) {
+    if (data_load(t->spec, &t->data, err) != 0)
+        return -1;
+    const struct data *data = &t->data;
+    int evaluated = data->validation.n > data->test.n ? data->validation.n : data->test.n;
+    t->batch = at_most(t->spec->batch_size, data->train.n);
+    t->evaluator_batch = at_most(EVALUATOR_BATCH, evaluated);
+    t->train_steps = ((int64_t)data->train.n + t->batch - 1) / t->batch;
+    say("data: %d training, %d validation and %d test images of %d x %d x %d", data->train.n, data->validation.n, data->test.n,
+        data->channels, data->height, data->width);
+    return 0;
+}
+
+static int build_graph(struct trainer *t, struct err *err) {
+    struct graph_shape input = {t->data.channels, t->data.height, t->data.width};
+    return graph_build(&t->spec->model, input, t->data.card->classes, &t->graph, err);
+}
+
+static int compile(struct trainer *t, struct err *err) {
+    const struct spec *spec = t->spec;
+    struct backend_plan_options train = {.batch = t->batch,
+                                         .precision = spec->precision,
+                                         .use = USE_TRAIN,
+                                         .optimizer = spec->optimizer.kind,
+                                         .average = spec->average_decay > 0};
+    struct backend_plan_options evaluate = {.batch = t->evaluator_batch, .precision = spec->precision, .use = USE_EVALUATE};
+    if (t->api->compile(t->backend, t->graph, &train, &t->plan, err) != 0)
+        return -1;
+    return t->api->compile(t->backend, t->graph, &evaluate, &t->evaluator, err);
+}
+
+static int open_backend(struct trainer *t, struct err *err) {
+    if (module_choose(t->spec, &t->api, &t->info, err) != 0)
+        return -1;
+    t->threads = t->info.threads_max > 0 ? at_most(t->spec->threads, t->info.threads_max) : t->spec->threads;
+    struct backend_options options = {.threads = t->threads, .device_id = t->info.device_id};
+    if (t->api->open(&options, &t->backend, err) != 0 || compile(t, err) != 0)
+        return -1;
+    say("backend: %s %s on %s, %d threads, %jd parameters, %.1f MB to train and %.1f MB to test", t->info.name, t->info.version,
+        t->info.device, t->threads, (intmax_t)t->graph->parameters, (double)t->api->memory(t->plan) / 1e6,
+        (double)t->api->memory(t->evaluator) / 1e6);
+    return 0;
+}
+
+static int allocate(struct trainer *t, struct err *err) {
+    const struct data *data = &t->data;
+    size_t batch = (size_t)(t->batch > t->evaluator_batch ? t->batch : t->evaluator_batch);
+    size_t image = (size_t)data->channels * (size_t)data->height * (size_t)data->width;
+    t->images = calloc(batch * image, sizeof *t->images);
+    t->samples = calloc(batch, sizeof *t->samples);
+    t->labels = calloc(batch, sizeof *t->labels);
+    t->others = calloc(batch, sizeof *t->others);
+    t->shares = calloc(batch, sizeof *t->shares);
+    t->softmax = calloc(batch * (size_t)t->graph->classes, sizeof *t->softmax);
+    t->order = calloc((size_t)data->train.n, sizeof *t->order);
+    t->statistics = calloc((size_t)t->graph->params_n + 1, sizeof *t->statistics);
+    if (t->images == NULL || t->samples == NULL || t->labels == NULL || t->others == NULL || t->shares == NULL ||
+        t->softmax == NULL || t->order == NULL || t->statistics == NULL)
+        return err_set(err, ERR_MEMORY, "out of memory for batches of %zu images", batch);
+    if (tensors_init(&t->tensors, t->graph, t->spec, err) != 0)
+        return -1;
+    return layers_init(&t->layers, t->graph, err);
+}
+
+int prepare(struct trainer *t, struct err *err) {
+    if (load_data(t, err) != 0 || build_graph(t, err) != 0 || open_backend(t, err) != 0)
+        return -1;
+    return allocate(t, err);
+}
+
+void trainer_done(struct trainer *t) {
+    if (t->api != NULL) {
+        t->api->plan_free(t->evaluator);
+        t->api->plan_free(t->plan);
+        t->api->close(t->backend);
+    }
+    graph_free(t->graph);
+    data_done(&t->data);
+    tensors_done(&t->tensors);
+    layers_done(&t->layers);
+    free(t->images);
+    free(t->samples);
+    free(t->labels);
+    free(t->others);
+    free(t->shares);
+    free(t->softmax);
+    free(t->order);
+    free(t->statistics);
+}

@@ -1,0 +1,229 @@
+/* Reads checkpoints, the job's own and the one of a job to go on from: see private.h. */
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/choices.h"
+#include "common/file.h"
+#include "server/train/metadata.h"
+#include "server/train/private.h"
+#include "server/train/say.h"
+
+static const char unusable_name[] = "checkpoint.unusable";
+
+enum origin { ORIGIN_OWN, ORIGIN_SOURCE };
+
+/* --- does it fit? --- */
+
+/* Of another spec, other data or another format: going on from it would be another training. */
+static int check_own(const struct trainer *t, const json_t *metadata, struct err *err) {
+    if (strcmp(metadata_text(metadata, "format"), CHECKPOINT_FORMAT) != 0)
+        return err_set(err, ERR_DATA, "its format is \"%.40s\", not %s", metadata_text(metadata, "format"), CHECKPOINT_FORMAT);
+    if (strcmp(metadata_text(metadata, "spec"), t->job->spec_text) != 0)
+        return err_set(err, ERR_DATA, "it belongs to another spec");
+    if (strcmp(metadata_text(metadata, "data_sha256"), t->data.train_sha256) != 0)
+        return err_set(err, ERR_DATA, "the training images have changed since");
+    return 0;
+}
+
+static int check_source(const struct trainer *t, const json_t *metadata, struct err *err) {
+    const char *job = t->spec->from.job, *format = metadata_text(metadata, "format"),
+               *optimizer = metadata_text(metadata, "optimizer"), *own = choices_optimizer[t->spec->optimizer.kind];
+    if (strcmp(format, CHECKPOINT_FORMAT) != 0)
+        return err_at(err, ERR_FIELD, "/from/resume",
+                      "the checkpoint of %s has the format \"%.40s\", not %s: it can only lend its "
+                      "weights, without \"resume\"",
+                      job, format, CHECKPOINT_FORMAT);
+    if (strcmp(metadata_text(metadata, "data_sha256"), t->data.train_sha256) != 0)
+        return err_at(err, ERR_FIELD, "/from/resume",
+                      "the training images are not those of %s: data set, padding, limit and "
+                      "validation must be the same, or \"resume\" be left out",
+                      job);
+    if (strcmp(optimizer, own) != 0)
+        return err_at(err, ERR_FIELD, "/from/resume",
+                      "%s was trained with the optimizer \"%.16s\", whose state \"%s\" cannot "
+                      "take over; choose the same one, or leave \"resume\" out",
+                      job, optimizer, own);
+    return 0;
+}
+
+static int check(const struct trainer *t, enum origin origin, const json_t *metadata, struct err *err) {
+    switch (origin) {
+    case ORIGIN_OWN:
+        return check_own(t, metadata, err);
+    case ORIGIN_SOURCE:
+        return check_source(t, metadata, err);
+    }
+    return -1;
+}
+
+/* The weights are f32 whoever made them, so training may go on; only the last bits can differ, and the log says so. */
+static void say_differences(const struct trainer *t, const json_t *metadata) {
+    const char *backend = metadata_text(metadata, "backend"), *version = metadata_text(metadata, "backend_version"),
+               *threads = metadata_text(metadata, "threads");
+    char own[16];
+    snprintf(own, sizeof own, "%d", t->threads);
+    if (strcmp(backend, t->info.name) != 0 || strcmp(threads, own) != 0 || strcmp(version, t->info.version) != 0)
+        say("the checkpoint was made by %s %s with %s threads; going on with %s %s and %s: results can differ in the last bits",
+            backend, version, threads, t->info.name, t->info.version, own);
+}
+
+/* --- state --- */
+
+/* Images in the first steps of an epoch. */
+static int64_t images_of(const struct trainer *t, int64_t steps) {
+    return steps == t->train_steps ? t->data.train.n : steps * t->batch;
+}
+
+static int parse_sums(const struct trainer *t, const json_t *metadata, struct train_state *s, struct err *err) {
+    if (metadata_whole(metadata, "step", t->train_steps, &s->step, err) != 0 ||
+        metadata_whole(metadata, "updates", INT64_MAX, &s->updates, err) != 0 ||
+        metadata_whole(metadata, "seen", t->data.train.n, &s->seen, err) != 0 ||
+        metadata_whole(metadata, "correct", s->seen, &s->correct, err) != 0 ||
+        metadata_real(metadata, "loss_sum", &s->loss_sum, err) != 0 || metadata_real(metadata, "seconds", &s->seconds, err) != 0)
+        return -1;
+    if (s->seen == images_of(t, s->step))
+        return 0;
+    return err_set(err, ERR_DATA, "it has seen %jd images in %jd steps; that makes %jd", (intmax_t)s->seen, (intmax_t)s->step,
+                   (intmax_t)images_of(t, s->step));
+}
+
+static int parse_selection(const json_t *metadata, int epoch, struct selection *selection, struct err *err) {
+    int64_t best_epoch, waited;
+    if (metadata_whole(metadata, "best_epoch", epoch, &best_epoch, err) != 0 ||
+        metadata_whole(metadata, "waited", epoch, &waited, err) != 0 ||
+        metadata_real(metadata, "best", &selection->best, err) != 0 ||
+        metadata_real(metadata, "reference", &selection->reference, err) != 0)
+        return -1;
+    selection->best_epoch = (int)best_epoch;
+    selection->waited = (int)waited;
+    return 0;
+}
+
+static int parse_state(const struct trainer *t, const json_t *metadata, struct train_state *ret_state, struct err *err) {
+    struct train_state s = {0};
+    int64_t epoch;
+    if (metadata_whole(metadata, "epoch", t->spec->epochs, &epoch, err) != 0 || parse_sums(t, metadata, &s, err) != 0 ||
+        parse_selection(metadata, (int)epoch, &s.selection, err) != 0)
+        return -1;
+    s.epoch = (int)epoch;
+    /* what was measured by another metric cannot be compared; that happens with a source only */
+    if (strcmp(metadata_text(metadata, "metric"), choices_selection[t->spec->selection.metric]) != 0)
+        s.selection = (struct selection){0};
+    *ret_state = s;
+    return 0;
+}
+
+/* "epochs" counts the source's, so there must be one left to train. */
+static int check_epochs(const struct trainer *t, const json_t *metadata, struct err *err) {
+    int64_t epoch;
+    if (metadata_whole(metadata, "epoch", INT_MAX, &epoch, err) != 0)
+        return -1;
+    if (epoch < t->spec->epochs)
+        return 0;
+    return err_at(err, ERR_FIELD, "/epochs", "is %d, which counts the %jd epochs that %s has trained; it must be above them",
+                  t->spec->epochs, (intmax_t)epoch, t->spec->from.job);
+}
+
+/* --- tensors --- */
+
+/* A source without an average has its values for one: so every average starts. */
+static int take_tensors(struct trainer *t, enum origin origin, const struct safetensors *file, struct err *err) {
+    struct tensors *tensors = &t->tensors;
+    bool average = origin == ORIGIN_OWN || tensors_have_average(tensors, file);
+    for (size_t i = 0; i < tensors->n; i++) {
+        if (tensors->rows[i].kind == TENSOR_AVERAGE && !average)
+            continue;
+        if (safetensors_get(file, &tensors->entries[i], tensors->floats + tensors->rows[i].at, err) != 0)
+            return -1;
+    }
+    if (!average)
+        tensors_start_average(tensors);
+    return 0;
+}
+
+/* Everything is read before the first tensor is set. */
+static int restore_checked(struct trainer *t, enum origin origin, const struct safetensors *file, struct err *err) {
+    int shape;
+    struct train_state state;
+    struct safetensors_entry layers = checkpoint_layers_entry(t, &shape);
+    if (parse_state(t, file->metadata, &state, err) != 0 || take_tensors(t, origin, file, err) != 0 ||
+        safetensors_get(file, &layers, t->layers.state, err) != 0 || tensors_set_all(&t->tensors, t->api, t->plan, err) != 0)
+        return -1;
+    t->state = state;
+    say_differences(t, file->metadata);
+    return 0;
+}
+
+static int restore_file(struct trainer *t, enum origin origin, const struct safetensors *file, struct err *err) {
+    if (check(t, origin, file->metadata, err) != 0)
+        return -1;
+    if (origin == ORIGIN_SOURCE && check_epochs(t, file->metadata, err) != 0)
+        return -1;
+    return restore_checked(t, origin, file, err);
+}
+
+/* What a source has besides, such as an average, is no reason to refuse it: it may have four tensors of every parameter. */
+static size_t size_limit(const struct trainer *t, enum origin origin) {
+    size_t floats = origin == ORIGIN_OWN ? t->tensors.floats_n : 4 * t->tensors.values_n;
+    return floats * sizeof(float) + t->layers.state_n * sizeof(double) + SAFETENSORS_HEADER_MAX;
+}
+
+static int restore_path(struct trainer *t, enum origin origin, const char *path, struct err *err) {
+    size_t size;
+    char *bytes;
+    struct safetensors file;
+    if (file_read(path, size_limit(t, origin), &bytes, &size, err) != 0)
+        return -1;
+    int rc = safetensors_parse("the file", bytes, size, &file, err);
+    if (rc == 0) {
+        rc = restore_file(t, origin, &file, err);
+        safetensors_done(&file);
+    }
+    free(bytes);
+    return rc;
+}
+
+/* --- the job's own --- */
+
+void checkpoint_refuse(const struct trainer *t, const char *reason) {
+    char from[PATH_MAX], to[PATH_MAX];
+    int a = snprintf(from, sizeof from, "%s/%s", t->job->dir, CHECKPOINT_FILE);
+    int b = snprintf(to, sizeof to, "%s/%s", t->job->dir, unusable_name);
+    bool kept = a < PATH_MAX && b < PATH_MAX && rename(from, to) == 0;
+    say("WARNING: the checkpoint cannot be used: %s. Training starts again from the first epoch%s%s", reason,
+        kept ? "; the file is kept as " : "", kept ? unusable_name : "");
+}
+
+enum checkpoint_result checkpoint_restore(struct trainer *t, struct err *err) {
+    char path[PATH_MAX];
+    struct err reason = {0};
+    if (snprintf(path, sizeof path, "%s/%s", t->job->dir, CHECKPOINT_FILE) >= (int)sizeof path) {
+        err_set(err, ERR_IO, "the path of the job's directory is longer than %zu bytes", sizeof path - 1);
+        return CHECKPOINT_FAILED;
+    }
+    if (restore_path(t, ORIGIN_OWN, path, &reason) == 0)
+        return CHECKPOINT_RESTORED;
+    if (reason.code == ERR_NOT_FOUND)
+        return CHECKPOINT_NONE;
+    if (reason.code == ERR_DATA || reason.code == ERR_TOO_LARGE) {
+        checkpoint_refuse(t, reason.text);
+        return CHECKPOINT_NONE;
+    }
+    *err = reason;
+    return CHECKPOINT_FAILED;
+}
+
+/* --- another job's --- */
+
+int checkpoint_continue(struct trainer *t, const char *path, struct err *err) {
+    struct err reason = {0};
+    if (restore_path(t, ORIGIN_SOURCE, path, &reason) == 0)
+        return 0;
+    if (reason.code == ERR_DATA || reason.code == ERR_TOO_LARGE)
+        return err_at(err, ERR_FIELD, "/from/resume", "the checkpoint of %s cannot be continued with this spec: %s",
+                      t->spec->from.job, reason.text);
+    *err = reason;
+    return -1;
+}

@@ -1,0 +1,76 @@
+/* How an attempt starts: from its checkpoint, from another job, or afresh. See private.h. */
+#include <math.h>
+#include <string.h>
+
+#include "server/train/private.h"
+#include "server/train/say.h"
+
+/* The values that every parameter has before training; no momentum; the average is where the values are. */
+static int set_fresh(struct trainer *t, json_t **ret_initial, struct err *err) {
+    struct tensors *tensors = &t->tensors;
+    memset(tensors->floats, 0, tensors->floats_n * sizeof *tensors->floats);
+    for (int i = 0; i < t->graph->params_n; i++)
+        graph_init(t->graph, i, t->spec->seed, tensors->floats + tensors->rows[i].at);
+    if (t->spec->from.job[0] != '\0' && initial_weights(t, ret_initial, err) != 0)
+        return -1;
+    tensors_start_average(tensors);
+    return tensors_set_all(tensors, t->api, t->plan, err);
+}
+
+static int start_new(struct trainer *t, json_t **ret_initial, struct err *err) {
+    t->state = (struct train_state){0};
+    layers_reset(&t->layers);
+    if (t->spec->from.resume)
+        return initial_resume(t, ret_initial, err);
+    if (set_fresh(t, ret_initial, err) != 0)
+        return -1;
+    return history_cut(t->job->dir, 0, err);
+}
+
+/* A checkpoint counts only with the events of the epochs that it holds: without them the daemon could never have them all. */
+static int start_or_resume(struct trainer *t, bool *ret_resumed, json_t **ret_initial, struct err *err) {
+    *ret_resumed = false;
+    switch (checkpoint_restore(t, err)) {
+    case CHECKPOINT_FAILED:
+        return -1;
+    case CHECKPOINT_NONE:
+        return start_new(t, ret_initial, err);
+    case CHECKPOINT_RESTORED:
+        break;
+    }
+    int rc = history_cut(t->job->dir, t->state.epoch, err);
+    *ret_resumed = rc == 0;
+    if (rc == 0)
+        say("resuming after epoch %d, step %jd", t->state.epoch, (intmax_t)t->state.step);
+    if (rc <= 0)
+        return rc;
+    checkpoint_refuse(t, "the results of its epochs in epochs.ndjson are missing or damaged");
+    return start_new(t, ret_initial, err);
+}
+
+/* Takes the references. */
+static json_t *hello_json(const struct trainer *t, json_t *initial, json_t *resumed) {
+    const struct backend_info *info = &t->info;
+    json_int_t memory = t->api->memory(t->plan) + t->api->memory(t->evaluator);
+    json_decref(initial);
+    return json_pack("{s:i, s:s, s:s, s:s, s:s, s:i, s:I, s:I, s:o}", "protocol", EVENT_PROTOCOL, "backend", info->name,
+                     "backend_version", info->version, "device", info->device, "precision",
+                     spec_precision_name(t->spec->precision), "threads", t->threads, "parameters",
+                     (json_int_t)t->graph->parameters, "memory_bytes", memory, "resumed", resumed);
+}
+
+int start(struct trainer *t, struct err *err) {
+    bool resumed;
+    json_t *initial = NULL;
+    if (start_or_resume(t, &resumed, &initial, err) != 0 || weights_prune(t, err) != 0) {
+        json_decref(initial);
+        return -1;
+    }
+    json_t *point = resumed ? json_pack("{s:i, s:I}", "epoch", t->state.epoch, "step", (json_int_t)t->state.step) : json_null();
+    json_t *hello = hello_json(t, initial != NULL ? initial : json_null(), point);
+    if (emit_event(t->emit, EVENT_HELLO, hello, err) != 0)
+        return -1;
+    t->checkpoint_at = clock_seconds();
+    t->progress_at = -INFINITY;
+    return history_send(t->job->dir, t->job->epochs_known, t->emit, err);
+}
