@@ -15,9 +15,9 @@ enum { LS_DEFAULT = 50, LS_PAGE = 200, LS_MOST = 1000000 };
 
 static void add_job(struct table *table, const json_t *job) {
     char epochs[FORMAT_MAX], created[FORMAT_MAX], unnamed[80];
-    const char *name = field_text(job, "name");
+    const char *name = field_text(job, "name"), *preset = field_text(job, "spec.model.preset");
     snprintf(epochs, sizeof epochs, "%lld/%lld", (long long)field_int(job, "epochs_done"), (long long)field_int(job, "epochs"));
-    snprintf(unnamed, sizeof unnamed, "(%s)", field_text(job, "spec.model.preset"));
+    snprintf(unnamed, sizeof unnamed, "(%s)", preset[0] == '\0' ? "own layers" : preset);
     table_row(table, (const char *[]){field_text(job, "id"), field_text(job, "state"), epochs,
                                       format_time(created, field_text(job, "created")), name[0] == '\0' ? unnamed : name});
 }

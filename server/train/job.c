@@ -86,8 +86,9 @@ static enum worker_exit train_locked(const struct job *job, struct emit *emit) {
 static enum worker_exit run(const struct job *job, struct emit *emit) {
     struct err err = {0};
     int lock_fd;
-    say("job %s, attempt %d: %s on %s, %d epochs, %s", job->id, job->attempt, job->spec.model.preset, job->spec.dataset,
-        job->spec.epochs, spec_precision_name(job->spec.precision));
+    say("job %s, attempt %d: %s on %s, %d epochs, %s", job->id, job->attempt,
+        job->spec.model.layers != NULL ? "own layers" : job->spec.model.preset, job->spec.dataset, job->spec.epochs,
+        spec_precision_name(job->spec.precision));
     switch (lock_take(job->dir, LOCK_WAIT_MS, &lock_fd, &err)) {
     case LOCK_TAKEN:
         break;

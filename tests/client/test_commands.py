@@ -197,6 +197,13 @@ def test_ls_columns(fake, client):
     assert [json.loads(line)["state"] for line in lines] == ["running", "queued"]
 
 
+def test_ls_of_a_model_without_a_preset(fake, client):
+    own = job(name="")
+    own["spec"] = {**own["spec"], "model": {"layers": []}}
+    fake.on("GET", "/v1/jobs", {"items": [own], "next": None, "cursor": 1})
+    assert client("ls").stdout.endswith("(own layers)\n")
+
+
 def test_ls_ends_when_the_server_runs_in_circles(fake, client):
     fake.on("GET", "/v1/jobs", {"items": [], "next": "same", "cursor": 1})
     assert client("ls").returncode == 0 and len(fake.asked) == 1
