@@ -26,8 +26,7 @@ static int block_width(struct builder *b, const struct block *block, int i) {
     return build_width(b, named(block, "conv", i).text, block->channels * (wide ? BOTTLENECK_FACTOR : 1));
 }
 
-/* The i-th convolution of a block, from 1, which strides in the first 3x3 one, as torchvision does. A bias would be lost in a
- * norm, so only a convolution without one has it. */
+/* The i-th convolution of a block, from 1. The first 3x3 one strides, as in torchvision. */
 static void block_conv(struct builder *b, const struct block *block, int i, int stride) {
     struct layer_name name = named(block, "conv", i);
     bool bottleneck = b->design->bottleneck, pointwise = bottleneck && i != 2;
@@ -39,13 +38,15 @@ static void block_conv(struct builder *b, const struct block *block, int i, int 
                                    .kernel = kernel,
                                    .stride = i == (bottleneck ? 2 : 1) ? stride : 1,
                                    .pad = build_same_pad(kernel),
-                                   .bias = build_norm_kind(b, named(block, "bn", i).text) == NORM_NONE});
+                                   .bias = build_bias(b, named(block, "bn", i).text)});
 }
 
 /* The way beside a block, from node `from` to a shape: pads with zero channels (option A of He et al. 2015) or projects with a
  * 1x1 convolution (option B), which has a norm where blocks end with one. Returns the node to add. */
 static int change_shape(struct builder *b, const struct block *block, int from, int channels, int stride) {
     int main_end = b->at;
+    if (main_end < 0)
+        return -1;
     b->at = from;
     if (option_of(b, named(block, "shortcut", 0).text, OPTION_SHORTCUT)->shortcut == SHORTCUT_A) {
         struct graph_node node = {.op = OP_SHORTCUT, .channels_out = channels};
@@ -53,7 +54,7 @@ static int change_shape(struct builder *b, const struct block *block, int from, 
         build_layer(b, named(block, "shortcut", 0).text, node);
     } else {
         struct layer_name norm = named(block, "downsample.1", 0);
-        bool bare = block->preactivation, bias = !bare && build_norm_kind(b, norm.text) == NORM_NONE;
+        bool bare = block->preactivation, bias = !bare && build_bias(b, norm.text);
         build_conv(b, named(block, "downsample.0", 0).text, (struct build_conv){channels, 1, stride, 0, bias});
         if (!bare)
             build_norm(b, norm.text, false);
@@ -83,7 +84,7 @@ static void after_conv(struct builder *b, const struct block *block, int i) {
 }
 
 static void add_up(struct builder *b, const struct block *block, int skip) {
-    if (b->at >= 0 && skip >= 0)
+    if (skip >= 0)
         build_layer(b, named(block, "add", 0).text, (struct graph_node){.op = OP_ADD, .inputs = {b->at, skip}, .inputs_n = 2});
 }
 
@@ -131,12 +132,11 @@ static void build_stem(struct builder *b, bool preactivation) {
     const struct spec_options *override = option_of_override(b, "conv1", OPTION_KERNEL);
     int kernel = option_of_model(b, OPTION_STEM_KERNEL)->stem_kernel;
     kernel = override != NULL ? override->kernel : kernel;
-    enum spec_norm norm = preactivation ? option_of_model(b, OPTION_NORM)->norm : build_norm_kind(b, "bn1");
     struct build_conv conv = {.channels = stem_channels(b),
                               .kernel = kernel,
                               .stride = option_of_model(b, OPTION_STEM_STRIDE)->stem_stride,
                               .pad = build_same_pad(kernel),
-                              .bias = norm == NORM_NONE};
+                              .bias = build_bias(b, preactivation ? "layer1.0.bn1" : "bn1")};
     build_conv(b, "conv1", conv);
     if (!preactivation) {
         build_norm(b, "bn1", false);
@@ -176,28 +176,14 @@ void build_blocks(struct builder *b) {
     build_head(b);
 }
 
-/* A convolution of 3x3 with its norm and activation. */
-static void page_unit(struct builder *b, const char *prefix, int i, int channels, int stride, bool ends_residual) {
-    struct layer_name conv = layer_name(prefix, "conv", i), norm = layer_name(prefix, "bn", i);
-    int kernel = option_of(b, conv.text, OPTION_KERNEL)->kernel;
-    build_conv(b, conv.text,
-               (struct build_conv){.channels = build_width(b, conv.text, channels),
-                                   .kernel = kernel,
-                                   .stride = stride,
-                                   .pad = build_same_pad(kernel),
-                                   .bias = build_norm_kind(b, norm.text) == NORM_NONE});
-    build_norm(b, norm.text, ends_residual);
-    build_act(b, layer_name(prefix, "act", i).text);
-}
-
 /* Two units and an addition behind the second one's activation. */
 static void page_block(struct builder *b, int i, int channels) {
     struct block block = {.channels = channels};
     snprintf(block.prefix, sizeof block.prefix, "layer%d.%d", b->stage, i);
     int from = b->at;
     bool residual = option_of(b, named(&block, "add", 0).text, OPTION_RESIDUAL)->residual;
-    page_unit(b, block.prefix, 1, channels, 1, false);
-    page_unit(b, block.prefix, 2, channels, 1, residual);
+    build_unit(b, block.prefix, 1, channels, 1, false);
+    build_unit(b, block.prefix, 2, channels, 1, residual);
     if (residual)
         add_up(b, &block, from);
 }
@@ -210,7 +196,7 @@ void build_page(struct builder *b) {
         snprintf(prefix, sizeof prefix, "layer%d", b->stage);
         struct layer_name pool = layer_name(prefix, "pool", 0);
         enum spec_downsampling how = build_downsampling(b, pool.text);
-        page_unit(b, prefix, 1, channels, how == DOWNSAMPLING_STRIDE ? 2 : 1, false);
+        build_unit(b, prefix, 1, channels, how == DOWNSAMPLING_STRIDE ? 2 : 1, false);
         if (how != DOWNSAMPLING_STRIDE)
             build_halving(b, pool.text, how);
         for (int i = 0; i < depth && b->at >= 0; i++)

@@ -48,8 +48,8 @@ void build_conv(struct builder *b, const char *name, struct build_conv conv) {
     build_layer(b, name, node);
 }
 
-enum spec_norm build_norm_kind(struct builder *b, const char *name) {
-    return option_of(b, name, OPTION_NORM)->norm;
+bool build_bias(struct builder *b, const char *norm) {
+    return option_of(b, norm, OPTION_NORM)->norm == NORM_NONE;
 }
 
 static int greatest_divisor(int a, int b) {
@@ -77,11 +77,24 @@ static void norm_of_kind(struct builder *b, const char *name, enum spec_norm kin
 }
 
 void build_norm(struct builder *b, const char *name, bool ends_residual) {
-    norm_of_kind(b, name, build_norm_kind(b, name), ends_residual);
+    norm_of_kind(b, name, option_of(b, name, OPTION_NORM)->norm, ends_residual);
 }
 
 void build_act(struct builder *b, const char *name) {
     build_layer(b, name, (struct graph_node){.op = OP_ACT, .activation = option_of(b, name, OPTION_ACTIVATION)->activation});
+}
+
+void build_unit(struct builder *b, const char *prefix, int number, int channels, int stride, bool ends_residual) {
+    struct layer_name conv = layer_name(prefix, "conv", number), norm = layer_name(prefix, "bn", number);
+    int kernel = option_of(b, conv.text, OPTION_KERNEL)->kernel;
+    build_conv(b, conv.text,
+               (struct build_conv){.channels = build_width(b, conv.text, channels),
+                                   .kernel = kernel,
+                                   .stride = stride,
+                                   .pad = b->design->unpadded ? 0 : build_same_pad(kernel),
+                                   .bias = build_bias(b, norm.text)});
+    build_norm(b, norm.text, ends_residual);
+    build_act(b, layer_name(prefix, "act", number).text);
 }
 
 void build_pool(struct builder *b, const char *name, enum graph_op op, int kernel, int stride, int pad) {
@@ -121,20 +134,25 @@ static void linear(struct builder *b, const char *name, int outputs, bool bias) 
     build_layer(b, name, node);
 }
 
+/* One window over the whole image. */
+static void pool_all(struct builder *b) {
+    if (b->at < 0)
+        return;
+    struct graph_shape image = b->graph->nodes[b->at].out;
+    struct graph_node node = {.op = OP_POOL_MAX};
+    node.window.kernel_h = node.window.stride_h = image.h;
+    node.window.kernel_w = node.window.stride_w = image.w;
+    node.window.dilation_h = node.window.dilation_w = 1;
+    build_layer(b, "pool", node);
+}
+
 static void end_image(struct builder *b) {
     switch (b->design->ending) {
     case ENDING_AVERAGE:
         build_layer(b, "avgpool", (struct graph_node){.op = OP_GAP});
         break;
     case ENDING_MAXIMUM:
-        if (b->at >= 0) {
-            struct graph_shape image = b->graph->nodes[b->at].out;
-            struct graph_node node = {.op = OP_POOL_MAX};
-            node.window.kernel_h = node.window.stride_h = image.h;
-            node.window.kernel_w = node.window.stride_w = image.w;
-            node.window.dilation_h = node.window.dilation_w = 1;
-            build_layer(b, "pool", node);
-        }
+        pool_all(b);
         break;
     case ENDING_FLATTEN:
         build_layer(b, "flatten", (struct graph_node){.op = OP_FLATTEN});

@@ -84,16 +84,19 @@ struct build_conv {
 };
 void build_conv(struct builder *b, const char *name, struct build_conv conv);
 
-/* The norm chosen under the name of a norm layer. */
-enum spec_norm build_norm_kind(struct builder *b, const char *name);
-
-/* Adds a norm; none, when NORM_NONE is chosen. ends_residual: its gamma can start at 0. */
+/* Adds the norm that is chosen under its name, if any. ends_residual: its gamma can start at 0. */
 void build_norm(struct builder *b, const char *name, bool ends_residual);
 void build_act(struct builder *b, const char *name);
 void build_pool(struct builder *b, const char *name, enum graph_op op, int kernel, int stride, int pad);
 
 /* Adds a dropout in front of a layer, if that layer's option, which is OPTION_DROPOUT or OPTION_BLOCK_DROPOUT, is above 0. */
 void build_dropout(struct builder *b, const char *name, const char *layer, enum spec_option option);
+
+/* Whether the convolution in front of (or behind) a norm has a bias: in a norm it would be lost, so only without one. */
+bool build_bias(struct builder *b, const char *norm);
+
+/* A convolution with its norm and activation: PREFIX.convN, bnN and actN for number N. */
+void build_unit(struct builder *b, const char *prefix, int number, int channels, int stride, bool ends_residual);
 
 /* The padding with which a kernel keeps the size of an image. */
 static inline int build_same_pad(int kernel) {

@@ -6,28 +6,13 @@
 #include "server/graph/builder.h"
 #include "server/graph/private.h"
 
-/* A bias would be lost in a norm, so only a convolution without one has it. */
-static void chain_unit(struct builder *b, int channels, int stride) {
-    b->units++;
-    struct layer_name conv = layer_name("", "conv", b->units), norm = layer_name("", "bn", b->units);
-    int kernel = option_of(b, conv.text, OPTION_KERNEL)->kernel;
-    build_conv(b, conv.text,
-               (struct build_conv){.channels = build_width(b, conv.text, channels),
-                                   .kernel = kernel,
-                                   .stride = stride,
-                                   .pad = b->design->unpadded ? 0 : build_same_pad(kernel),
-                                   .bias = build_norm_kind(b, norm.text) == NORM_NONE});
-    build_norm(b, norm.text, false);
-    build_act(b, layer_name("", "act", b->units).text);
-}
-
 /* Convolutions, then a pool; or the last convolution strides. */
 static void chain_stage(struct builder *b) {
     int depth = build_depth(b);
     struct layer_name pool = layer_name("", "pool", b->stage);
     enum spec_downsampling how = build_downsampling(b, pool.text);
     for (int i = 1; i <= depth && b->at >= 0; i++)
-        chain_unit(b, b->design->channels[b->stage - 1], i == depth && how == DOWNSAMPLING_STRIDE ? 2 : 1);
+        build_unit(b, "", ++b->units, b->design->channels[b->stage - 1], i == depth && how == DOWNSAMPLING_STRIDE ? 2 : 1, false);
     if (depth > 0 && how != DOWNSAMPLING_STRIDE)
         build_halving(b, pool.text, how);
 }
