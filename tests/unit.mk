@@ -14,7 +14,7 @@ UNIT_LDFLAGS_graph := -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc
 UNIT_graph_cases := $(GRAPH) $(COMMON)
 UNIT_graph_layers := $(GRAPH) $(COMMON)
 UNIT_LDFLAGS_graph_layers := -Wl,--wrap=calloc,--wrap=realloc
-UNIT_ops := $(patsubst %,$(O)/tests/ops/%.o,against cases fd rig values) $(GRAPH) $(COMMON)
+UNIT_ops := $(patsubst %,$(O)/tests/ops/%.o,against cases compare fd rig training values) $(GRAPH) $(COMMON)
 UNIT_plans := $(patsubst %,$(O)/tests/ops/%.o,cases rig values) $(GRAPH) $(COMMON)
 UNIT_layers := $(O)/tests/unit/alloc_rig.o $(O)/server/train/layers.o $(COMMON)
 UNIT_LDFLAGS_layers := -Wl,--wrap=malloc,--wrap=calloc

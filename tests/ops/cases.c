@@ -43,6 +43,21 @@ const struct op_case op_cases[] = {
     {"norm, tanh, norm (rough)", {2, 5, 3}, 4, "conv o=5 k=1; norm; act kind=tanh; norm"},
     {"norm on a shared input", {3, 5, 5}, 3, "conv o=4 k=3 p=1; norm; norm in=1; add in=2,3"},
 
+    {"group_norm, 2 groups", {3, 7, 5}, 4, "conv o=6 k=3 p=1; group g=2"},
+    {"group_norm, 1 group", {3, 5, 7}, 3, "conv o=5 k=3 p=1 bias; group g=1"},
+    {"group_norm, a group for each channel", {3, 5, 5}, 3, "conv o=7 k=3 p=1; group g=7; act kind=silu"},
+    {"group_norm of images", {3, 5, 3}, 3, "group g=3; conv o=4 k=3"},
+    {"group_norm of one image, odd groups", {3, 6, 5}, 1, "conv o=15 k=3 p=1 bias; group g=5; act kind=tanh; conv o=3 k=1"},
+    {"group_norm of 32 channels", {3, 8, 8}, 4, "conv o=32 k=3 p=1; group g=4; act kind=gelu; conv o=48 k=3 s=2 p=1; group g=16"},
+    {"group_norm of groups that cross blocks", {3, 5, 6}, 3, "conv o=36 k=3 p=1; group g=3; act kind=silu; conv o=24 k=1"},
+    {"group_norm of vectors", {11, 1, 1}, 4, "linear o=12 bias; group g=2; act kind=tanh"},
+    {"group_norm, relu (rough)", {3, 8, 7}, 4, "conv o=16 k=3 p=1; group g=4; act kind=relu; conv o=8 k=3 p=1; group g=2"},
+    {"group_norm beside batch norm", {3, 5, 5}, 4, "conv o=8 k=3 p=1; norm; group g=2 in=1; add in=2,3; act kind=gelu"},
+    {"residual block with group_norm and silu",
+     {3, 8, 8},
+     3,
+     "conv o=16 k=3 p=1; group g=4; act kind=silu; conv o=16 k=3 p=1; group g=8; add in=5,3; act kind=silu; gap"},
+
     {"relu", {3, 5, 5}, 3, "conv o=5 k=3 p=1; act kind=relu"},
     {"relu of images", {3, 4, 5}, 3, "act kind=relu"},
     {"leaky_relu", {3, 5, 5}, 3, "conv o=5 k=3 p=1; act kind=leaky_relu"},
@@ -145,9 +160,9 @@ bool case_is_rough(const struct op_case *op_case) {
 static const struct {
     const char *word;
     enum graph_op op;
-} ops[] = {{"conv", OP_CONV},         {"norm", OP_NORM},       {"act", OP_ACT},       {"add", OP_ADD},
-           {"concat", OP_CONCAT},     {"max", OP_POOL_MAX},    {"avg", OP_POOL_AVG},  {"gap", OP_GAP},
-           {"shortcut", OP_SHORTCUT}, {"flatten", OP_FLATTEN}, {"linear", OP_LINEAR}, {"dropout", OP_DROPOUT}};
+} ops[] = {{"conv", OP_CONV},       {"norm", OP_NORM},     {"group", OP_GROUP_NORM}, {"act", OP_ACT}, {"add", OP_ADD},
+           {"concat", OP_CONCAT},   {"max", OP_POOL_MAX},  {"avg", OP_POOL_AVG},     {"gap", OP_GAP}, {"shortcut", OP_SHORTCUT},
+           {"flatten", OP_FLATTEN}, {"linear", OP_LINEAR}, {"dropout", OP_DROPOUT}};
 
 static int read_op(const char *word, struct graph_node *node) {
     for (size_t i = 0; i < sizeof ops / sizeof ops[0]; i++)

@@ -107,7 +107,7 @@ static void check(struct rig *rig, const char *call, int rc, const struct err *e
 
 int rig_init(struct rig *rig, const struct residuum_backend *module, const struct graph *graph,
              const struct backend_plan_options *options, struct report *report) {
-    *rig = (struct rig){.module = module, .graph = graph, .report = report};
+    *rig = (struct rig){.module = module, .graph = graph, .options = *options, .report = report};
     struct backend_options open_options = {.threads = 2, .device_id = "cpu"};
     struct err err = {0};
     if (module->open(&open_options, &rig->backend, &err) < 0 ||
@@ -138,6 +138,8 @@ struct batch batch_new(const struct graph *graph, int n) {
     return (struct batch){.images = buffer_new(images * image_count(graph), sizeof(float)),
                           .labels = buffer_new(images, sizeof(int32_t)),
                           .samples = buffer_new(images, sizeof(uint32_t)),
+                          .others = buffer_new(images, sizeof(int32_t)),
+                          .shares = buffer_new(images, sizeof(float)),
                           .n = n};
 }
 
@@ -145,6 +147,8 @@ void batch_free(struct batch *batch) {
     buffer_free(&batch->images);
     buffer_free(&batch->labels);
     buffer_free(&batch->samples);
+    buffer_free(&batch->others);
+    buffer_free(&batch->shares);
 }
 
 struct backend_batch batch_view(const struct batch *batch, int n) {
@@ -152,13 +156,18 @@ struct backend_batch batch_view(const struct batch *batch, int n) {
                                   .images = buffer_floats(&batch->images),
                                   .labels = (const int32_t *)(const void *)buffer_floats(&batch->labels),
                                   .samples = (const uint32_t *)(const void *)buffer_floats(&batch->samples),
+                                  .others = batch->mixup ? (const int32_t *)(const void *)buffer_floats(&batch->others) : NULL,
+                                  .shares = batch->mixup ? buffer_floats(&batch->shares) : NULL,
+                                  .smoothing = batch->smoothing,
                                   .seed = 77,
                                   .epoch = 3};
 }
 
 static void check_batch(struct rig *rig, const char *call, const struct batch *batch) {
-    if (!buffer_intact(&batch->images) || !buffer_intact(&batch->labels) || !buffer_intact(&batch->samples))
-        report_add(rig->report, "%s wrote around the batch it was given", call);
+    const struct buffer *buffers[] = {&batch->images, &batch->labels, &batch->samples, &batch->others, &batch->shares};
+    for (size_t i = 0; i < sizeof buffers / sizeof buffers[0]; i++)
+        if (!buffer_intact(buffers[i]))
+            report_add(rig->report, "%s wrote around the batch it was given", call);
 }
 
 void rig_set(struct rig *rig, enum backend_tensor kind, int param, const float *values) {
@@ -183,24 +192,43 @@ struct buffer rig_activation(struct rig *rig, int node, int n) {
     return buffer;
 }
 
-struct buffer rig_norms(struct rig *rig) {
-    struct buffer buffer = buffer_new((size_t)rig->graph->params_n, sizeof(float));
-    struct backend_statistics *rows = calloc((size_t)rig->graph->params_n + 1, sizeof *rows);
+bool rig_has(const struct rig *rig, enum backend_tensor kind, int param) {
+    bool trains = rig->options.use == USE_TRAIN, trainable = trains && rig->graph->params[param].trainable;
+    switch (kind) {
+    case TENSOR_VALUE:
+        return true;
+    case TENSOR_SQUARE:
+        return trainable && rig->options.optimizer != OPTIMIZER_SGD;
+    case TENSOR_AVERAGE:
+        return trains && rig->options.average;
+    case TENSOR_MOMENTUM:
+    case TENSOR_GRADIENT:
+        return trainable;
+    }
+    return false;
+}
+
+struct buffer rig_statistics(struct rig *rig) {
+    size_t n = (size_t)rig->graph->params_n;
+    struct buffer buffer = buffer_new(n * RIG_STATISTICS, sizeof(float));
+    struct backend_statistics *rows = must(calloc(n + 1, sizeof *rows));
     struct err err = {0};
-    if (rows == NULL)
-        abort();
-    check(rig, "statistics", rig->module->statistics(rig->plan, rows, &err), &err, &buffer);
-    for (int i = 0; i < rig->graph->params_n; i++)
-        buffer_floats(&buffer)[i] = (float)rows[i].gradient;
+    check(rig, "statistics", rig->module->statistics(rig->plan, rows, &err), &err, NULL);
+    for (size_t i = 0; i < n; i++) {
+        float *to = buffer_floats(&buffer) + i * RIG_STATISTICS;
+        to[0] = (float)rows[i].gradient;
+        to[1] = (float)rows[i].weight;
+        to[2] = (float)rows[i].update;
+    }
     free(rows);
     return buffer;
 }
 
-struct backend_result rig_train(struct rig *rig, const struct batch *batch, int n, const struct backend_optimizer *sgd) {
+struct backend_result rig_train(struct rig *rig, const struct batch *batch, int n, const struct backend_optimizer *optimizer) {
     struct backend_batch view = batch_view(batch, n);
     struct backend_result result = {0};
     struct err err = {0};
-    check(rig, "train_step", rig->module->train_step(rig->plan, &view, sgd, &result, &err), &err, NULL);
+    check(rig, "train_step", rig->module->train_step(rig->plan, &view, optimizer, &result, &err), &err, NULL);
     check_batch(rig, "train_step", batch);
     return result;
 }

@@ -44,6 +44,7 @@ struct rig {
     struct backend *backend;
     struct backend_plan *plan;
     const struct graph *graph;
+    struct backend_plan_options options;
     struct report *report;
 };
 
@@ -54,20 +55,28 @@ void rig_done(struct rig *rig);
 
 /* A batch of guarded buffers, filled by its owner. */
 struct batch {
-    struct buffer images, labels, samples;
+    struct buffer images, labels, samples, others, shares;
     int n; /* images that the buffers hold */
+    bool mixup;
+    float smoothing;
 };
 
 struct batch batch_new(const struct graph *graph, int n);
 void batch_free(struct batch *batch);
 struct backend_batch batch_view(const struct batch *batch, int n);
 
+/* Whether the plan has a tensor of a parameter. */
+bool rig_has(const struct rig *rig, enum backend_tensor kind, int param);
+
+/* The last step's norms of gradient, weight and update: RIG_STATISTICS floats of each parameter, in a new buffer. */
+enum { RIG_STATISTICS = 3 };
+struct buffer rig_statistics(struct rig *rig);
+
 /* The calls of the door, with a finding when one fails or touches a guard. The getters return a new buffer. */
 void rig_set(struct rig *rig, enum backend_tensor kind, int param, const float *values);
 struct buffer rig_get(struct rig *rig, enum backend_tensor kind, int param);
 struct buffer rig_activation(struct rig *rig, int node, int n);
-struct buffer rig_norms(struct rig *rig);
-struct backend_result rig_train(struct rig *rig, const struct batch *batch, int n, const struct backend_optimizer *sgd);
+struct backend_result rig_train(struct rig *rig, const struct batch *batch, int n, const struct backend_optimizer *optimizer);
 struct backend_result rig_eval(struct rig *rig, const struct batch *batch, int n, struct buffer *ret_softmax);
 
 #endif

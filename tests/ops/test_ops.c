@@ -22,7 +22,8 @@ enum { TESTS_MAX = 2048, MODULES_MAX = 8 };
 struct job {
     const struct residuum_backend *ref, *module; /* no module: finite differences of the reference */
     enum spec_precision precision;
-    const struct op_case *op_case;
+    const struct op_case *op_case;             /* either */
+    const struct training_case *training_case; /* or */
     char name[160];
 };
 
@@ -39,22 +40,30 @@ static void run_job(void **state) {
     struct report report = {0};
     if (job->module == NULL)
         check_differences(job->ref, job->op_case, &report);
-    else
+    else if (job->op_case != NULL)
         check_against(job->ref, job->module, job->precision, job->op_case, &report);
+    else
+        check_training(job->ref, job->module, job->precision, job->training_case, &report);
     if (report.n > 0)
         fail_msg("%s: %s (%d findings)", job->name, report.first, report.n);
 }
 
+/* Adds a test when the words of the command line want it. */
+static void add_job(struct suite *suite, struct job plan, const char *name) {
+    if ((suite->only != NULL && strstr(name, suite->only) == NULL) || suite->n == TESTS_MAX)
+        return;
+    struct job *job = &suite->jobs[suite->n];
+    *job = plan;
+    snprintf(job->name, sizeof job->name, "%s %s: %s", plan.module == NULL ? "finite differences," : plan.module->name,
+             spec_precision_name(plan.precision), name);
+    suite->tests[suite->n++] = (struct CMUnitTest){.name = job->name, .test_func = run_job, .initial_state = job};
+}
+
 static void add_jobs(struct suite *suite, const struct residuum_backend *module, enum spec_precision precision) {
-    for (size_t i = 0; i < op_cases_n && suite->n < TESTS_MAX - 1; i++) {
-        if (suite->only != NULL && strstr(op_cases[i].name, suite->only) == NULL)
-            continue;
-        struct job *job = &suite->jobs[suite->n];
-        *job = (struct job){.ref = suite->ref, .module = module, .precision = precision, .op_case = &op_cases[i]};
-        snprintf(job->name, sizeof job->name, "%s %s: %s", module == NULL ? "finite differences," : module->name,
-                 spec_precision_name(precision), op_cases[i].name);
-        suite->tests[suite->n++] = (struct CMUnitTest){.name = job->name, .test_func = run_job, .initial_state = job};
-    }
+    for (size_t i = 0; i < op_cases_n; i++)
+        add_job(suite, (struct job){suite->ref, module, precision, .op_case = &op_cases[i]}, op_cases[i].name);
+    for (size_t i = 0; module != NULL && i < training_cases_n; i++)
+        add_job(suite, (struct job){suite->ref, module, precision, .training_case = &training_cases[i]}, training_cases[i].name);
 }
 
 /* A precision that a module does not offer must be refused when a plan is compiled. */
@@ -123,7 +132,7 @@ static void plan_jobs(struct suite *suite, int argc, char **argv, struct report 
 int main(int argc, char **argv) {
     struct suite *suite = calloc(1, sizeof *suite);
     struct report report = {0};
-    if (suite == NULL)
+    if (suite == NULL || setenv("OMP_WAIT_POLICY", "passive", 0) != 0) /* threads that wait for others leave them the core */
         return 2;
     plan_jobs(suite, argc, argv, &report);
     if (report.n > 0) {
