@@ -27,10 +27,6 @@ void predictions_done(struct predictions *predictions) {
     *predictions = (struct predictions){0};
 }
 
-void predictions_reset(struct predictions *predictions) {
-    predictions->filled = 0;
-}
-
 void predictions_add(struct predictions *predictions, const float *softmax, const int32_t *labels, int n) {
     size_t classes = (size_t)predictions->classes, at = (size_t)predictions->filled;
     memcpy(predictions->softmax + at * classes, softmax, (size_t)n * classes * sizeof *softmax);

@@ -21,9 +21,6 @@ struct predictions {
 int predictions_init(struct predictions *predictions, int n, int classes, struct err *err);
 void predictions_done(struct predictions *predictions);
 
-/* Begins the set again. */
-void predictions_reset(struct predictions *predictions);
-
 /* Adds the next n images: softmax [n,classes], labels [n]. */
 void predictions_add(struct predictions *predictions, const float *softmax, const int32_t *labels, int n);
 

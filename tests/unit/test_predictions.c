@@ -19,12 +19,6 @@ enum { IMAGES = 5, CLASSES = 3 };
 static const float softmax[IMAGES * CLASSES] = {0.2f, 0.5f, 0.3f, 1, 0, 0, 0.25f, 0.375f, 0.375f, 0, 0, 1, 0.4f, 0.3f, 0.3f};
 static const int32_t labels[IMAGES] = {1, 2, 0, 2, 0}, predicted[IMAGES] = {1, 0, 1, 2, 0};
 
-static void add_all(struct predictions *predictions) {
-    predictions_reset(predictions);
-    predictions_add(predictions, softmax, labels, 3);
-    predictions_add(predictions, softmax + 3 * CLASSES, labels + 3, 2);
-}
-
 static void check_file(const char *path) {
     static const int shape[] = {IMAGES, CLASSES};
     float got_softmax[IMAGES * CLASSES];
@@ -49,8 +43,7 @@ static void check_file(const char *path) {
     free(bytes);
 }
 
-/* Two epochs: the file holds the second one's. */
-static void file_holds_the_last_set(void **state) {
+static void file_holds_what_was_added(void **state) {
     (void)state;
     char dir[] = "/tmp/residuum-test-XXXXXX", path[64];
     assert_non_null(mkdtemp(dir));
@@ -58,8 +51,8 @@ static void file_holds_the_last_set(void **state) {
     struct err err = {0};
     json_t *metadata = json_pack("{s:s}", "job", "job_1");
     assert_int_equal(predictions_init(&predictions, IMAGES, CLASSES, &err), 0);
-    predictions_add(&predictions, softmax + CLASSES, labels + 1, 4);
-    add_all(&predictions);
+    predictions_add(&predictions, softmax, labels, 3);
+    predictions_add(&predictions, softmax + 3 * CLASSES, labels + 3, 2);
     assert_int_equal(predictions.filled, IMAGES);
     if (predictions_write(&predictions, dir, metadata, &err) != 0)
         fail_msg("%s", err.text);
@@ -87,6 +80,6 @@ static void memory_may_run_out(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(file_holds_the_last_set), cmocka_unit_test(memory_may_run_out)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(file_holds_what_was_added), cmocka_unit_test(memory_may_run_out)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
