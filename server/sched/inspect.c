@@ -1,18 +1,22 @@
 /* Questions about a job's network, each answered by a short worker of low priority beside whatever trains: at most two at once,
  * first come, first served. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "common/json.h"
 #include "server/sched/private.h"
 
-enum { RUNNING_MAX = 2, WAITING_MAX = 32, INSPECT_NICE = 19 };
+enum { RUNNING_MAX = 2, WAITING_MAX = 32, TRIES_MAX = 5, INSPECT_NICE = 19 };
 static const char what[] = "the look into the network";
 
 struct inspection {
     struct inspection *next; /* the order of asking */
     struct sched *sched;
-    char *question;
+    char job[JOB_ID_MAX];
+    int asked_epoch, epoch; /* as asked; whose weights the worker was given */
+    int tries;
+    json_t *line;          /* the worker's line, as far as it does not depend on the epoch */
     struct errand *errand; /* NULL: it waits for its turn */
     sched_inspect_fn *fn;
     void *arg;
@@ -20,7 +24,7 @@ struct inspection {
 
 static void inspection_free(struct inspection *inspection) {
     errand_free(inspection->errand);
-    free(inspection->question);
+    json_decref(inspection->line);
     free(inspection);
 }
 
@@ -44,7 +48,62 @@ static void finish(struct inspection *inspection, const char *answer, size_t siz
     inspection_free(inspection);
 }
 
+/* Names the weights, as they are now, in the worker's line. */
+static int add_weights(struct inspection *inspection, struct err *err) {
+    struct sched_weights weights = {0};
+    bool needed = inspection->asked_epoch != WEIGHTS_NONE;
+    if (needed && sched_weights_find(inspection->sched, inspection->job, inspection->asked_epoch, &weights, err) != 0)
+        return -1;
+    inspection->epoch = weights.epoch;
+    json_t *path = needed ? json_string(weights.path) : json_null();
+    if (json_object_set_new(inspection->line, "epoch", json_integer(weights.epoch)) != 0 ||
+        json_object_set_new(inspection->line, "weights", path) != 0)
+        return err_set(err, ERR_MEMORY, "out of memory while starting %s", what);
+    return 0;
+}
+
+static void answered(void *arg, const char *answer, size_t size, const struct err *why);
+
+static int start(struct inspection *inspection, struct err *err) {
+    if (add_weights(inspection, err) != 0)
+        return -1;
+    char *question = launch_line(json_incref(inspection->line));
+    if (question == NULL)
+        return err_set(err, ERR_MEMORY, "out of memory while starting %s", what);
+    struct errand_options options = {.sched = inspection->sched,
+                                     .what = what,
+                                     .mode = "--inspect",
+                                     .question = question,
+                                     .nice = INSPECT_NICE,
+                                     .answer_max = EVENT_INSPECT_LINE_MAX,
+                                     .timeout_ms = inspection->sched->options.inspect_timeout_ms,
+                                     .fn = answered,
+                                     .arg = inspection};
+    inspection->tries++;
+    int rc = errand_new(&options, &inspection->errand, err);
+    free(question);
+    return rc;
+}
+
 static void start_waiting(struct sched *sched);
+
+/* A job that trains on removes older weights: a worker may find its file gone. Then it is asked about the one that has taken its
+ * place, or the answer says which there are. Returns whether it runs again. */
+static bool again(struct inspection *inspection, struct err *why) {
+    struct err reason = {0};
+    struct sched_weights weights;
+    if (why->code != ERR_NOT_FOUND || inspection->asked_epoch == WEIGHTS_NONE || inspection->tries == TRIES_MAX)
+        return false;
+    int rc = sched_weights_find(inspection->sched, inspection->job, inspection->asked_epoch, &weights, &reason);
+    if (rc == 0 && weights.epoch == inspection->epoch)
+        return false;
+    errand_free(inspection->errand);
+    inspection->errand = NULL;
+    if (rc == 0 && start(inspection, &reason) == 0)
+        return true;
+    *why = reason;
+    return false;
+}
 
 static void answered(void *arg, const char *answer, size_t size, const struct err *why) {
     struct inspection *inspection = arg;
@@ -52,21 +111,10 @@ static void answered(void *arg, const char *answer, size_t size, const struct er
     struct err reason = *why;
     if (answer != NULL && message_check_inspection(answer, size, &reason) != 0)
         answer = NULL;
+    if (answer == NULL && again(inspection, &reason))
+        return;
     finish(inspection, answer, size, &reason);
     start_waiting(sched);
-}
-
-static int start(struct inspection *inspection, struct err *err) {
-    struct errand_options options = {.sched = inspection->sched,
-                                     .what = what,
-                                     .mode = "--inspect",
-                                     .question = inspection->question,
-                                     .nice = INSPECT_NICE,
-                                     .answer_max = EVENT_INSPECT_LINE_MAX,
-                                     .timeout_ms = inspection->sched->options.inspect_timeout_ms,
-                                     .fn = answered,
-                                     .arg = inspection};
-    return errand_new(&options, &inspection->errand, err);
 }
 
 static struct inspection *first_waiting(const struct sched *sched) {
@@ -83,22 +131,6 @@ static void start_waiting(struct sched *sched) {
         if (start(next, &why) != 0)
             finish(next, NULL, 0, &why);
     }
-}
-
-/* The worker's line (common/event.h). Caller frees; NULL and err on failure. */
-static char *make_line(const struct sched *sched, const struct sched_question *question, struct err *err) {
-    struct sched_weights weights = {0};
-    const struct job *job = question->job;
-    if (question->epoch != WEIGHTS_NONE && sched_weights_find(sched, job->id, question->epoch, &weights, err) != 0) {
-        json_decref(question->steal_want);
-        return NULL;
-    }
-    char *line = launch_line(json_pack("{s:i, s:i, s:s?, s:o, s:o}", "protocol", EVENT_PROTOCOL, "epoch", weights.epoch,
-                                       "weights", weights.epoch > 0 ? weights.path : NULL, "spec",
-                                       json_parse(job->spec, strlen(job->spec), NULL), "want", question->steal_want));
-    if (line == NULL)
-        err_set(err, ERR_MEMORY, "out of memory while starting %s", what);
-    return line;
 }
 
 static void append(struct inspection *inspection) {
@@ -125,21 +157,25 @@ static int check_room(const struct sched *sched, struct err *err) {
     return 0;
 }
 
+static json_t *make_line(const struct sched_question *question) {
+    const char *spec = question->job->spec;
+    return json_pack("{s:i, s:o, s:o}", "protocol", EVENT_PROTOCOL, "spec", json_parse(spec, strlen(spec), NULL), "want",
+                     question->steal_want);
+}
+
 int sched_inspect(struct sched *sched, const struct sched_question *question, struct inspection **ret_inspection,
                   struct err *err) {
-    if (check_room(sched, err) != 0) {
-        json_decref(question->steal_want);
-        return -1;
-    }
     struct inspection *inspection = calloc(1, sizeof *inspection);
-    char *line = make_line(sched, question, err);
+    json_t *line = make_line(question);
     if (line == NULL || inspection == NULL) {
-        free(line);
+        json_decref(line);
         free(inspection);
         return err_set(err, ERR_MEMORY, "out of memory while starting %s", what);
     }
-    *inspection = (struct inspection){.sched = sched, .question = line, .fn = question->fn, .arg = question->arg};
-    if (enter(inspection, err) != 0) {
+    *inspection = (struct inspection){
+        .sched = sched, .asked_epoch = question->epoch, .line = line, .fn = question->fn, .arg = question->arg};
+    snprintf(inspection->job, sizeof inspection->job, "%s", question->job->id);
+    if (check_room(sched, err) != 0 || add_weights(inspection, err) != 0 || enter(inspection, err) != 0) {
         inspection_free(inspection);
         return -1;
     }

@@ -9,6 +9,7 @@ from service import FAST, SLOWER, until
 # Documented statuses that this walk cannot produce, each with where it is tested instead.
 ELSEWHERE = {
     "500": "a fault of the server itself; tests/unit/test_api_commit.c makes a commit fail",
+    "429": "more questions about networks than may wait; tests/daemon/test_inspect.py asks them",
     "507": "a full disk; tests/unit/test_api_commit.c makes a commit fail so",
 }
 LONG = {**FAST, "epochs": 5000, "train_limit": 2048}
@@ -82,6 +83,30 @@ def test_a_job_that_succeeds(walk, service, contract):
     contract.named("JobEvent", stream.events[-1]["data"])
 
 
+def test_looking_inside(walk, service):
+    """Before the first epoch, and after it."""
+    job = service.submit(FAST, epochs=1)
+    path = f"/v1/jobs/{job['id']}"
+    question = {"layers": ["conv1"], "pixels": [[[0] * 32] * 32] * 3}
+    waiting = f"/v1/jobs/{service.submit(LONG)['id']}"
+    for part in ("maps?layer=conv1", "filters"):
+        walk("GET", f"{waiting}/{part}", 409)
+    walk("POST", f"{waiting}/maps", 409, json=question)
+    walk("POST", f"{waiting}/cancel", 200)
+    service.wait_for(job)
+    for part, status in (("maps?layer=conv1,loss", 200), ("maps?layer=no", 404), ("maps?x=1", 400), ("filters", 200), ("filters?layer=no", 404),
+                         ("filters?channels=x", 400), ("images", 200), ("images?n=0", 400)):
+        walk("GET", f"{path}/{part}", status)
+    for part in ("/maps?layer=conv1", "/filters", "/images"):
+        walk("GET", NOBODY + part, 404)
+    walk("POST", f"{path}/maps", 200, json=question)
+    walk("POST", f"{path}/maps", 400, json={})
+    walk("POST", f"{path}/maps", 403, json=question, headers={"Origin": "null"})
+    walk("POST", f"{path}/maps", 404, json={**question, "epoch": 7})
+    walk("POST", f"{path}/maps", 413, data=b" " * (256 * 1024 + 1), headers={"Content-Type": "application/json"})
+    walk("POST", f"{path}/maps", 415, data="{}", headers={"Content-Type": "text/plain"})
+
+
 def check_events(contract, events):
     kinds = {"job": "JobEvent", "progress": "Progress", "epoch": "Epoch"}
     for event in events:
@@ -145,7 +170,7 @@ def test_draining(make_daemon, contract):
     """SIGTERM while the worker is stopped (a stopped process saves no checkpoint): writes, streams and /readyz are 503 until the end."""
     daemon = make_daemon()
     job = daemon.submit(LONG)
-    daemon.wait_for(job, "running")
+    until(lambda: daemon.job(job)["epochs_done"] > 0, 30, "an epoch")
     worker = until(daemon.children, 10, "a worker process")[0]
     os.kill(worker, signal.SIGSTOP)
     try:
@@ -153,6 +178,9 @@ def test_draining(make_daemon, contract):
         until(lambda: daemon.get("/readyz").status_code == 503, 10, "draining")
         asked = [daemon.get("/readyz"), daemon.post("/v1/jobs", FAST), daemon.post(f"/v1/jobs/{job['id']}/cancel"),
                  daemon.post(f"/v1/jobs/{job['id']}/retry"), daemon.delete(f"/v1/jobs/{job['id']}"), daemon.get("/v1/events")]
+        inside = f"/v1/jobs/{job['id']}"
+        asked += [daemon.get(f"{inside}/{part}") for part in ("maps?layer=conv1", "filters", "images")]
+        asked += [daemon.post(f"{inside}/maps", {"layers": ["conv1"], "pixels": [[0]]})]
         for answer in asked:
             assert contract.check(answer).status_code == 503
             assert answer.request.path_url == "/readyz" or int(answer.headers["Retry-After"]) > 0

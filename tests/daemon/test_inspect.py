@@ -72,6 +72,15 @@ def test_epochs_that_are_not_kept(looked):
     assert problem(answer, 400, "invalid-field").json()["errors"][0]["pointer"] == "/epoch"
 
 
+def test_weights_that_are_replaced_meanwhile(looked):
+    """As training does after every epoch. The newest ones are wanted: then it is the next epoch's; else it is said which there are."""
+    fake, path = looked
+    answer = fake.get(f"{path}/maps?layer=late:{fake.data}/first")
+    assert answer.json()["asked"]["epoch"] == 4, answer.text
+    problem(fake.get(f"{path}/maps?layer=late:{fake.data}/second&epoch=4"), 404, "not-found", "those of 1, 5")
+    problem(fake.get(f"{path}/maps?layer=error"), 404, "not-found", "there is no layer")
+
+
 def test_a_job_without_an_epoch(fake):
     job = fake.submit(name="hello,wait")
     fake.wait_for(job, "running")

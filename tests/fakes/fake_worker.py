@@ -16,7 +16,7 @@ is used again); a script is a list of words parted by commas, after which it exi
     keep                a weights file of the last epoch, empty
 
 --inspect does what the first layer of the question is called: answer, error, crash, exit, hang, garbage, list, oversize, foreign (an
-error of an unknown code), until:FILE; questions without layers are answered.
+error of an unknown code), until:FILE, late:FILE (once, the weights are replaced by the next epoch's, and it is an error); questions without layers are answered.
 
 RESIDUUM_FAKE_PROBE says how --probe ends: good (default), crash, hang, garbage, none; "crash-until:FILE" crashes until FILE exists.
 """
@@ -66,6 +66,10 @@ def inspect(question):
         sys.exit("the fake gives up")
     while layer == "until" and not os.path.exists(file):
         time.sleep(0.005)
+    if layer == "late" and not os.path.exists(file):
+        open(file, "w", encoding="ascii").close()
+        os.rename(question["weights"], question["weights"].replace(f"epoch-{question['epoch']}", f"epoch-{question['epoch'] + 1}"))
+        layer = "error"
     print("what?" if layer == "garbage" else json.dumps(answers.get(layer, {"asked": question, "nice": os.nice(0)})), flush=True)
 
 
