@@ -26,6 +26,7 @@ UNIT_LDFLAGS_predictions := -Wl,--wrap=malloc,--wrap=calloc
 UNIT_presets := $(O)/tests/ops/rig.o $(GRAPH) $(COMMON)
 UNIT_sched := $(SCHED) $(STORE) $(COMMON)
 UNIT_spec := $(COMMON)
+UNIT_select := $(O)/server/train/select.o $(COMMON)
 UNIT_split := $(patsubst %,$(O)/server/train/%.o,data fashion idx parallel shapes split) $(COMMON)
 UNIT_sse := $(O)/client/sse.o $(O)/client/buffer.o $(COMMON)
 UNIT_LDFLAGS_sse := -Wl,--wrap=calloc,--wrap=realloc
