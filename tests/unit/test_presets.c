@@ -103,25 +103,34 @@ static void check_first_gradient(struct rig *rig) {
     buffer_free(&gradient);
 }
 
-/* Some steps; returns the loss of the first. */
-static double train(const struct residuum_backend *module, const struct graph *graph, struct report *report) {
-    struct backend_plan_options options = {.batch = BATCH, .use = USE_TRAIN, .optimizer = OPTIMIZER_SGD};
+/* A rig with initial values that has trained some steps. */
+static void train(struct rig *rig, const struct batch *batch, double *ret_first_loss) {
     struct backend_optimizer sgd = {.kind = OPTIMIZER_SGD, .lr = 0.001f, .momentum = 0.9f};
+    set_initial(rig);
+    for (sgd.step = 1; sgd.step <= STEPS; sgd.step++) {
+        double loss = rig_train(rig, batch, BATCH, &sgd).loss_sum / BATCH;
+        if (!isfinite(loss))
+            report_add(rig->report, "the loss of step %d is %g", (int)sgd.step, loss);
+        if (sgd.step > 1)
+            continue;
+        *ret_first_loss = loss;
+        check_first_gradient(rig);
+    }
+}
+
+static int rig_of(const struct residuum_backend *module, const struct graph *graph, struct rig *ret_rig, struct report *report) {
+    struct backend_plan_options options = {.batch = BATCH, .use = USE_TRAIN, .optimizer = OPTIMIZER_SGD};
+    return rig_init(ret_rig, module, graph, &options, report);
+}
+
+/* The loss of the first step. */
+static double train_graph(const struct residuum_backend *module, const struct graph *graph, struct report *report) {
     struct batch batch = batch_new(graph, BATCH);
     struct rig rig;
     double first = NAN;
     fill_batch(&batch);
-    if (rig_init(&rig, module, graph, &options, report) == 0) {
-        set_initial(&rig);
-        for (sgd.step = 1; sgd.step <= STEPS; sgd.step++) {
-            double loss = rig_train(&rig, &batch, BATCH, &sgd).loss_sum / BATCH;
-            first = sgd.step == 1 ? loss : first;
-            if (!isfinite(loss))
-                report_add(report, "the loss of step %d is %g", (int)sgd.step, loss);
-            if (sgd.step == 1)
-                check_first_gradient(&rig);
-        }
-    }
+    if (rig_of(module, graph, &rig, report) == 0)
+        train(&rig, &batch, &first);
     rig_done(&rig);
     batch_free(&batch);
     return first;
@@ -142,7 +151,7 @@ static void train_everywhere(void **state) {
     struct graph *graph = test->model == NULL ? preset_graph(test->name) : graph_of(test->model);
     double first = NAN;
     for (size_t i = 0; i < n; i++) {
-        double loss = train(modules[i], graph, &report);
+        double loss = train_graph(modules[i], graph, &report);
         first = i == 0 ? loss : first;
         if (!(fabs(loss - first) <= 1e-4 * first))
             report_add(&report, "the first loss is %.9g with %s, %.9g with %s", loss, modules[i]->name, first, modules[0]->name);
@@ -152,13 +161,65 @@ static void train_everywhere(void **state) {
         fail_msg("%s: %s (%d findings)", test->name, report.first, report.n);
 }
 
+/* The same network as its list of layers. */
+static struct graph *as_layers(const struct graph *graph) {
+    json_t *model = json_pack("{s:o}", "layers", graph_to_layers(graph));
+    char *text = json_text(model);
+    json_decref(model);
+    assert_non_null(text);
+    struct graph *copy = graph_of(text);
+    free(text);
+    return copy;
+}
+
+static void compare_weights(struct rig *a, struct rig *b) {
+    for (int i = 0; i < a->graph->params_n; i++) {
+        struct buffer values = rig_get(a, TENSOR_VALUE, i), others = rig_get(b, TENSOR_VALUE, i);
+        if (memcmp(buffer_floats(&values), buffer_floats(&others), values.size_bytes) != 0)
+            report_add(a->report, "%s differs after training as layers with %s", a->graph->params[i].name, a->module->name);
+        buffer_free(&values);
+        buffer_free(&others);
+    }
+}
+
+static void compare_training(const struct residuum_backend *module, const struct graph *graph, const struct graph *copy,
+                             struct report *report) {
+    struct batch batch = batch_new(graph, BATCH);
+    struct rig rigs[2] = {0};
+    double losses[2] = {NAN, NAN};
+    fill_batch(&batch);
+    if (rig_of(module, graph, &rigs[0], report) == 0 && rig_of(module, copy, &rigs[1], report) == 0) {
+        for (int i = 0; i < 2; i++)
+            train(&rigs[i], &batch, &losses[i]);
+        compare_weights(&rigs[0], &rigs[1]);
+    }
+    rig_done(&rigs[0]);
+    rig_done(&rigs[1]);
+    batch_free(&batch);
+}
+
+/* Dropout and all: the random numbers of both are the same, too. */
+static void layers_train_identically(void **state) {
+    (void)state;
+    const struct residuum_backend *modules[MODULES_MAX];
+    struct report report = {0};
+    size_t n = modules_open(modules, MODULES_MAX, &report);
+    struct graph *graph = graph_of(models[0][1]), *copy = as_layers(graph);
+    for (size_t i = 0; i < n; i++)
+        compare_training(modules[i], graph, copy, &report);
+    graph_free(graph);
+    graph_free(copy);
+    if (report.n > 0)
+        fail_msg("%s (%d findings)", report.first, report.n);
+}
+
 int main(void) {
     static struct test rows[TESTS_MAX];
     struct CMUnitTest tests[TESTS_MAX];
     size_t presets_n;
     const struct graph_preset *presets = graph_presets(&presets_n);
     size_t n = presets_n + MODELS_N;
-    if (n > TESTS_MAX)
+    if (n >= TESTS_MAX)
         return 1;
     for (size_t i = 0; i < n; i++) {
         bool preset = i < presets_n;
@@ -166,5 +227,6 @@ int main(void) {
         rows[i].model = preset ? NULL : models[i - presets_n][1];
         tests[i] = (struct CMUnitTest){.name = rows[i].name, .test_func = train_everywhere, .initial_state = &rows[i]};
     }
+    tests[n++] = (struct CMUnitTest)cmocka_unit_test(layers_train_identically);
     return _cmocka_run_group_tests("presets", tests, n, NULL, NULL);
 }
