@@ -5,6 +5,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "common/spec.h"
 
@@ -27,6 +28,14 @@ struct norm_row {
     const float *mean, *scale, *shift;
     const float *gain, *a, *b, *c; /* out = a * (gain * g - b - c * (x - mean)); gain NULL: 1 */
     double *sum_g, *sum_gx;        /* sums over the row of g and of g * (x - mean) are added here */
+};
+
+/* Which values of a row are dropped: see struct backend_batch. */
+struct drop {
+    uint64_t seed;
+    uint32_t epoch, sample, layer; /* layer: node index * 2^20 */
+    uint32_t channel;              /* the row's first */
+    float rate, keep;              /* what is not dropped is multiplied by keep */
 };
 
 enum update_square { UPDATE_GRADIENT, UPDATE_WEIGHT, UPDATE_STEP, UPDATE_SQUARES };
@@ -78,6 +87,8 @@ struct kernels {
 
     /* dst = (a + b) f'(x); b may be NULL, dst may be a or b. */
     void (*act_back)(void *dst, const void *a, const void *b, const void *x, size_t n, bool bf16, enum spec_activation kind);
+
+    void (*drop)(void *dst, const void *src, size_t pixels, bool bf16, const struct drop *drop);
 
     void (*pack)(void *dst, const float *src, enum pack_kind kind);
 

@@ -3,8 +3,10 @@
 #include <immintrin.h>
 #pragma GCC target("avx2,fma")
 #define ROOT(to, value) (*(to) = (vf)_mm256_sqrt_ps((__m256) * (value)))
+#define MULTIPLY_LOW(ret, a, b) (*(ret) = (vl)_mm256_mul_epu32((__m256i) * (a), _mm256_set1_epi64x(b)))
 #else
 #define ROOT each_root
+#define MULTIPLY_LOW multiply_low
 #endif
 #pragma GCC diagnostic ignored "-Wpsabi"
 #define LANES 8

@@ -1,9 +1,10 @@
 /* The hot loops themselves. The including file sets the instruction set, LANES, KERNELS (the table's name), LOAD_BF16,
- * STORE_BF16 and ROOT (square roots). */
+ * STORE_BF16, ROOT (square roots) and MULTIPLY_LOW (of the low halves of 64-bit lanes). */
 #include <math.h>
 #include <stdint.h>
 #include <string.h>
 
+#include "common/rng.h"
 #include "server/backend/onednn/kernels.h"
 
 typedef float vf __attribute__((vector_size(LANES * 4), may_alias));
@@ -297,6 +298,7 @@ static void pack(void *dst, const float *src, enum pack_kind kind) {
 }
 
 #include "server/backend/onednn/kernels_act.h"
+#include "server/backend/onednn/kernels_drop.h"
 #include "server/backend/onednn/kernels_update.h"
 
 #define KERNELS_NAME_OF(symbol) #symbol
@@ -314,6 +316,7 @@ const struct kernels KERNELS = {.name = KERNELS_NAME(KERNELS) + sizeof "kernels_
                                 .mask_sum = mask_sum,
                                 .act = act,
                                 .act_back = act_back,
+                                .drop = drop,
                                 .pack = pack,
                                 .sgd = sgd,
                                 .adam = adam,

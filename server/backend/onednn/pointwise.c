@@ -1,7 +1,7 @@
 /* Ops that work on one element at a time: add, activations, dropout, and the summing of gradients. */
 #include <omp.h>
+#include <string.h>
 
-#include "common/rng.h"
 #include "server/backend/onednn/private.h"
 
 /* This thread's stretch of count elements, in whole cache lines. */
@@ -96,35 +96,31 @@ void act_backward(struct backend_plan *plan, const struct unit *unit, int n) {
     }
 }
 
-/* One row: four neighbours in N,C,H,W order share the words of one block of random numbers. */
-static void drop_row(const struct backend_plan *plan, const struct value *value, const struct backend_batch *batch, int node,
-                     size_t row, float *x) {
-    size_t lanes = (size_t)plan->lanes, image = row / (size_t)value->blocks, block = row % (size_t)value->blocks;
-    float rate = (float)plan->nodes[node].rate, keep = (float)(1.0 / (1.0 - plan->nodes[node].rate));
-    for (size_t c = block * lanes; c < (block + 1) * lanes && c < (size_t)value->c; c++) {
-        uint32_t words[4], drawn = UINT32_MAX;
-        for (size_t p = 0; p < value->pixels; p++) {
-            size_t k = c * value->pixels + p;
-            if ((uint32_t)(k / 4) != drawn) {
-                drawn = (uint32_t)(k / 4);
-                rng_block(batch->seed, RNG_DROPOUT, batch->epoch, batch->samples[image], ((uint32_t)node << 20) ^ drawn, words);
-            }
-            x[p * lanes + c % lanes] *= rng_unit(words[k % 4]) < rate ? 0.0f : keep;
-        }
-    }
+/* The row's key of random numbers. */
+static struct drop drop_of(const struct backend_plan *plan, const struct value *value, const struct backend_batch *batch,
+                           int node, size_t row) {
+    size_t blocks = (size_t)value->blocks;
+    return (struct drop){.seed = batch->seed,
+                         .epoch = batch->epoch,
+                         .sample = batch->samples[row / blocks],
+                         .layer = (uint32_t)node << 20,
+                         .channel = (uint32_t)(row % blocks) * (uint32_t)plan->lanes,
+                         .rate = (float)plan->nodes[node].rate,
+                         .keep = (float)(1.0 / (1.0 - plan->nodes[node].rate))};
 }
 
 void dropout_run(struct backend_plan *plan, const struct unit *unit, const struct backend_batch *batch, void *dst,
                  const void *src, bool training) {
     const struct value *value = &plan->values[unit->out];
     size_t rows = (size_t)batch->n * (size_t)value->blocks, size = value->pixels * (size_t)plan->lanes;
-    const struct kernels *kernels = plan->backend->kernels;
 #pragma omp parallel for schedule(static)
     for (size_t r = 0; r < rows; r++) {
-        float *x = plan->rows + 3 * (size_t)omp_get_thread_num() * plan->row_size;
-        kernels->load(x, element_of(src, r * size, value->bf16), size, value->bf16);
+        void *to = element(dst, r * size, value->bf16);
+        const void *from = element_of(src, r * size, value->bf16);
+        struct drop drop = drop_of(plan, value, batch, unit->node, r);
         if (training)
-            drop_row(plan, value, batch, unit->node, r, x);
-        kernels->store(element(dst, r * size, value->bf16), x, size, value->bf16);
+            plan->backend->kernels->drop(to, from, value->pixels, value->bf16, &drop);
+        else
+            memcpy(to, from, size * (value->bf16 ? 2 : 4));
     }
 }
