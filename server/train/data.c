@@ -158,11 +158,28 @@ void data_normalize(struct data *data) {
             data->normal[c][value] = (float)((value / 255.0 - data->mean[c]) / data->deviation[c]);
 }
 
+enum { HEX_DIGITS = 64 };
+
+/* Puts the digests of a set's pixels and labels, 2 * HEX_DIGITS, and a NUL. */
+static void digest(const struct data *data, const struct image_set *set, char *ret_text) {
+    sha256_hex(set->pixels, image_bytes(data) * (size_t)set->n, ret_text);
+    sha256_hex(set->labels, (size_t)set->n, ret_text + HEX_DIGITS);
+}
+
+static void hash(struct data *data) {
+    char text[3 * 2 * HEX_DIGITS + 1];
+    digest(data, &data->train, text);
+    digest(data, &data->validation, text + 2 * HEX_DIGITS);
+    digest(data, &data->test, text + 4 * HEX_DIGITS);
+    sha256_hex(text, 2 * HEX_DIGITS, data->train_sha256);
+    sha256_hex(text, 6 * HEX_DIGITS, data->sha256);
+}
+
 static void measure(struct data *data) {
     for (int c = 0; c < data->channels; c++)
         measure_channel(data, c);
     data_normalize(data);
-    sha256_hex(data->train.pixels, image_bytes(data) * (size_t)data->train.n, data->train_sha256);
+    hash(data);
 }
 
 int data_begin(const struct spec *spec, struct data *ret_data, struct err *err) {

@@ -22,7 +22,9 @@ struct data {
     struct image_set train, validation, test;                     /* validation: of no images unless the spec asks for it */
     double mean[DATA_CHANNELS_MAX], deviation[DATA_CHANNELS_MAX]; /* of the training pixels as fractions of 255 */
     float normal[DATA_CHANNELS_MAX][256];                         /* (value / 255 - mean) / deviation */
-    char train_sha256[65];                                        /* of the training pixels: tells whether data changed */
+    /* What tells whether data changed: SHA-256 over the digests (64 hexadecimal digits each) of pixels and labels, of the
+     * training set or of training, validation and test set. */
+    char train_sha256[65], sha256[65];
 };
 
 /* Loads what a spec asks for: the data set of its name, padded, limited to the first images of a seeded shuffle, the validation

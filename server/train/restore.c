@@ -22,8 +22,8 @@ static int check_own(const struct trainer *t, const json_t *metadata, struct err
         return err_set(err, ERR_DATA, "its format is \"%.40s\", not %s", metadata_text(metadata, "format"), CHECKPOINT_FORMAT);
     if (strcmp(metadata_text(metadata, "spec"), t->job->spec_text) != 0)
         return err_set(err, ERR_DATA, "it belongs to another spec");
-    if (strcmp(metadata_text(metadata, "data_sha256"), t->data.train_sha256) != 0)
-        return err_set(err, ERR_DATA, "the training images have changed since");
+    if (strcmp(metadata_text(metadata, "data_sha256"), t->data.sha256) != 0)
+        return err_set(err, ERR_DATA, "the images or their labels have changed since");
     return 0;
 }
 
@@ -35,7 +35,7 @@ static int check_source(const struct trainer *t, const json_t *metadata, struct 
                       "the checkpoint of %s has the format \"%.40s\", not %s: it can only lend its "
                       "weights, without \"resume\"",
                       job, format, CHECKPOINT_FORMAT);
-    if (strcmp(metadata_text(metadata, "data_sha256"), t->data.train_sha256) != 0)
+    if (strcmp(metadata_text(metadata, "train_sha256"), t->data.train_sha256) != 0)
         return err_at(err, ERR_FIELD, "/from/resume",
                       "the training images are not those of %s: data set, padding, limit and "
                       "validation must be the same, or \"resume\" be left out",

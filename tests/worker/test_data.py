@@ -1,12 +1,13 @@
 """Data sets as the worker meets them: good files, and files that lie."""
 import gzip
+import hashlib
 import struct
 
 import numpy
 import pytest
 from harness import DONE, FAILED, read_safetensors, run, spec
 
-SHAPES_SHA256 = "9473a5affb4abd48d720e99f8ca08646bc8b1fbe3bcabd4eb65325319a0d241c"
+SHAPES_SHA256 = "374b82ccae0eb2dcdea29726902d20611a6a83096f3126b5bbf502ed7f9b5833"
 FILES = {"train-images-idx3": "images", "train-labels-idx1": "labels", "t10k-images-idx3": "images", "t10k-labels-idx1": "labels"}
 
 
@@ -84,14 +85,34 @@ def test_a_missing_file(datasets, tmp_path):
     assert "dataset-fashion-mnist" in worker.events[0]["text"]
 
 
-def test_changed_images_void_the_checkpoint(datasets, tmp_path):
+def sha256(data):
+    return hashlib.sha256(data).hexdigest()
+
+
+def test_the_data_s_hash(datasets, tmp_path):
+    """Over the digests of pixels and labels of training, validation and test images."""
     run(tmp_path / "job", fashion(), RESIDUUM_DATASETS=str(datasets.parent))
-    path = datasets / "train-images-idx3-ubyte.gz"
+    text = ""
+    for part, n in (("train", 120), ("none", 0), ("t10k", 40)):
+        images, labels = b"", b""
+        if n:
+            images = gzip.decompress((datasets / f"{part}-images-idx3-ubyte.gz").read_bytes())[16:]
+            images = numpy.pad(numpy.frombuffer(images, numpy.uint8).reshape(n, 28, 28), ((0, 0), (2, 2), (2, 2))).tobytes()
+            labels = gzip.decompress((datasets / f"{part}-labels-idx1-ubyte.gz").read_bytes())[8:]
+        text += sha256(images) + sha256(labels)
+    metadata, _ = read_safetensors(tmp_path / "job" / "checkpoint.safetensors")
+    assert metadata["data_sha256"] == sha256(text.encode()) and metadata["train_sha256"] == sha256(text[:128].encode())
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_changed_data_void_the_checkpoint(datasets, tmp_path, file):
+    run(tmp_path / "job", fashion(), RESIDUUM_DATASETS=str(datasets.parent))
+    path = datasets / f"{file}-ubyte.gz"
     data = bytearray(gzip.decompress(path.read_bytes()))
-    data[1000] ^= 1
+    data[30] ^= 1
     path.write_bytes(gzip.compress(bytes(data)))
     worker, status = run(tmp_path / "job", fashion(), RESIDUUM_DATASETS=str(datasets.parent))
-    assert status == DONE and worker.events[0]["resumed"] is None and "training images have changed" in worker.text()
+    assert status == DONE and worker.events[0]["resumed"] is None and "images or their labels have changed" in worker.text()
 
 
 def test_shapes_are_the_same_everywhere(tmp_path):
@@ -100,7 +121,7 @@ def test_shapes_are_the_same_everywhere(tmp_path):
     worker, status = run(tmp_path / "job", document)
     assert status == DONE, worker.text()
     metadata, _ = read_safetensors(tmp_path / "job" / "checkpoint.safetensors")
-    assert metadata["data_sha256"] == SHAPES_SHA256
+    assert metadata["train_sha256"] == SHAPES_SHA256
 
 
 def test_same_seed_same_result_other_seed_other_result(tmp_path):
