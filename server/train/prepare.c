@@ -1,6 +1,7 @@
 /* What a job needs before its first step: data, graph, plans and memory. See private.h. */
 #include <stdlib.h>
 
+#include "server/train/loader.h"
 #include "server/train/module.h"
 #include "server/train/private.h"
 #include "server/train/say.h"
@@ -12,22 +13,26 @@ static int at_most(int n, int limit) {
     return n < limit ? n : limit;
 }
 
-static int load_data(struct trainer *t, struct err *err) {
-    if (data_load(t->spec, &t->data, err) != 0)
-        return -1;
-    const struct data *data = &t->data;
-    int evaluated = data->validation.n > data->test.n ? data->validation.n : data->test.n;
-    t->batch = at_most(t->spec->batch_size, data->train.n);
-    t->evaluator_batch = at_most(EVALUATOR_BATCH, evaluated);
-    t->train_steps = ((int64_t)data->train.n + t->batch - 1) / t->batch;
-    say("data: %d training, %d validation and %d test images of %d x %d x %d", data->train.n, data->validation.n, data->test.n,
-        data->channels, data->height, data->width);
-    return 0;
-}
-
 static int build_graph(struct trainer *t, struct err *err) {
     struct graph_shape input = {t->data.channels, t->data.height, t->data.width};
     return graph_build(&t->spec->model, input, t->data.card->classes, &t->graph, err);
+}
+
+/* Images of a step at most, as far as they are known before the data is. */
+static void bound_batches(struct trainer *t) {
+    int images = t->data.card->train_images, limit = t->spec->train_limit;
+    t->batch = at_most(t->spec->batch_size, limit > 0 ? at_most(limit, images) : images);
+    t->evaluator_batch = EVALUATOR_BATCH;
+}
+
+static void take_counts(struct trainer *t) {
+    const struct data *data = &t->data;
+    int evaluated = data->validation.n > data->test.n ? data->validation.n : data->test.n;
+    t->batch = at_most(t->batch, data->train.n);
+    t->evaluator_batch = at_most(t->evaluator_batch, evaluated);
+    t->train_steps = ((int64_t)data->train.n + t->batch - 1) / t->batch;
+    say("data: %d training, %d validation and %d test images of %d x %d x %d", data->train.n, data->validation.n, data->test.n,
+        data->channels, data->height, data->width);
 }
 
 static int compile(struct trainer *t, struct err *err) {
@@ -44,8 +49,6 @@ static int compile(struct trainer *t, struct err *err) {
 }
 
 static int open_backend(struct trainer *t, struct err *err) {
-    if (module_choose(t->spec, &t->api, &t->info, err) != 0)
-        return -1;
     t->threads = t->info.threads_max > 0 ? at_most(t->spec->threads, t->info.threads_max) : t->spec->threads;
     struct backend_options options = {.threads = t->threads, .device_id = t->info.device_id};
     if (t->api->open(&options, &t->backend, err) != 0 || compile(t, err) != 0)
@@ -76,9 +79,29 @@ static int allocate(struct trainer *t, struct err *err) {
     return layers_init(&t->layers, t->graph, err);
 }
 
-int prepare(struct trainer *t, struct err *err) {
-    if (load_data(t, err) != 0 || build_graph(t, err) != 0 || open_backend(t, err) != 0)
+/* The images are loaded while the backend compiles: each takes some tenths of a second. What is wrong with the data is told
+ * first. */
+static int load_and_compile(struct trainer *t, struct err *err) {
+    struct loader *loader;
+    struct err reason = {0};
+    if (loader_start(t->spec, &loader, err) != 0)
         return -1;
+    int rc = open_backend(t, &reason);
+    if (loader_finish(loader, &t->data, err) != 0)
+        return -1;
+    if (rc != 0)
+        *err = reason;
+    return rc;
+}
+
+int prepare(struct trainer *t, struct err *err) {
+    if (data_begin(t->spec, &t->data, err) != 0 || build_graph(t, err) != 0)
+        return -1;
+    bound_batches(t);
+    /* Before the loader's thread: it may start processes to look at modules. */
+    if (module_choose(t->spec, &t->api, &t->info, err) != 0 || load_and_compile(t, err) != 0)
+        return -1;
+    take_counts(t);
     return allocate(t, err);
 }
 
