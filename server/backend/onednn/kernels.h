@@ -38,6 +38,12 @@ struct drop {
     float rate, keep;              /* what is not dropped is multiplied by keep */
 };
 
+/* The windows of a pool; rows of the input and of the output are of one block. */
+struct pool {
+    int in_h, in_w, out_h, out_w;
+    int kernel_h, kernel_w, stride_h, stride_w, pad_h, pad_w;
+};
+
 enum update_square { UPDATE_GRADIENT, UPDATE_WEIGHT, UPDATE_STEP, UPDATE_SQUARES };
 
 /* A stretch of the parameters, and how it is updated: g = clip * gradient + decay * weight, then by the optimizer's formula. */
@@ -89,6 +95,12 @@ struct kernels {
     void (*act_back)(void *dst, const void *a, const void *b, const void *x, size_t n, bool bf16, enum spec_activation kind);
 
     void (*drop)(void *dst, const void *src, size_t pixels, bool bf16, const struct drop *drop);
+
+    /* y is the pool of row x; backward, the gradient of x is added to dx, from that of y. */
+    void (*max_pool)(void *y, const void *x, bool bf16, const struct pool *pool);
+    void (*max_pool_back)(float *dx, const void *x, const void *g, bool bf16, const struct pool *pool);
+    void (*avg_pool)(void *y, const void *x, bool bf16, const struct pool *pool);
+    void (*avg_pool_back)(float *dx, const void *x, const void *g, bool bf16, const struct pool *pool);
 
     void (*pack)(void *dst, const float *src, enum pack_kind kind);
 

@@ -299,6 +299,7 @@ static void pack(void *dst, const float *src, enum pack_kind kind) {
 
 #include "server/backend/onednn/kernels_act.h"
 #include "server/backend/onednn/kernels_drop.h"
+#include "server/backend/onednn/kernels_pool.h"
 #include "server/backend/onednn/kernels_update.h"
 
 #define KERNELS_NAME_OF(symbol) #symbol
@@ -317,6 +318,10 @@ const struct kernels KERNELS = {.name = KERNELS_NAME(KERNELS) + sizeof "kernels_
                                 .act = act,
                                 .act_back = act_back,
                                 .drop = drop,
+                                .max_pool = max_pool,
+                                .max_pool_back = max_pool_back,
+                                .avg_pool = avg_pool,
+                                .avg_pool_back = avg_pool_back,
                                 .pack = pack,
                                 .sgd = sgd,
                                 .adam = adam,

@@ -259,10 +259,8 @@ void dropout_run(struct backend_plan *plan, const struct unit *unit, const struc
                  const void *src, bool training);
 
 /* --- window.c: pools, shortcut; shape.c: concat, flatten --- */
-void max_pool_forward(struct backend_plan *plan, const struct unit *unit, int n);
-void max_pool_backward(struct backend_plan *plan, const struct unit *unit, int n);
-void avg_pool_forward(struct backend_plan *plan, const struct unit *unit, int n);
-void avg_pool_backward(struct backend_plan *plan, const struct unit *unit, int n);
+void pool_forward(struct backend_plan *plan, const struct unit *unit, int n);
+void pool_backward(struct backend_plan *plan, const struct unit *unit, int n);
 void gap_forward(struct backend_plan *plan, const struct unit *unit, int n);
 void gap_backward(struct backend_plan *plan, const struct unit *unit, int n);
 void shortcut_forward(struct backend_plan *plan, const struct unit *unit, int n);

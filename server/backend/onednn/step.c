@@ -67,10 +67,8 @@ static int run_forward(struct backend_plan *plan, struct unit *unit, const struc
         concat_forward(plan, unit, n);
         return 0;
     case OP_POOL_MAX:
-        max_pool_forward(plan, unit, n);
-        return 0;
     case OP_POOL_AVG:
-        avg_pool_forward(plan, unit, n);
+        pool_forward(plan, unit, n);
         return 0;
     case OP_GAP:
         gap_forward(plan, unit, n);
@@ -116,10 +114,8 @@ static int run_backward(struct backend_plan *plan, struct unit *unit, const stru
         concat_backward(plan, unit, n);
         return 0;
     case OP_POOL_MAX:
-        max_pool_backward(plan, unit, n);
-        return 0;
     case OP_POOL_AVG:
-        avg_pool_backward(plan, unit, n);
+        pool_backward(plan, unit, n);
         return 0;
     case OP_GAP:
         gap_backward(plan, unit, n);
