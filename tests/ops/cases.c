@@ -135,11 +135,16 @@ const struct op_case op_cases[] = {
      4,
      "conv o=16 k=3 p=1; norm; act kind=relu; conv o=24 k=3 s=2 p=1; norm; act kind=relu; conv o=24 k=3 p=1; norm;"
      "conv o=24 k=1 s=2 in=3; norm; add in=8,10; act kind=relu; gap"},
-    {"residual block of one image without norm",
+    {"residual block of one image without norm (rough)",
      {3, 7, 7},
      1,
      "conv o=8 k=3 p=1 bias; act kind=relu; conv o=8 k=3 p=1 bias; act kind=relu; conv o=8 k=3 p=1 bias; add in=5,2; act "
      "kind=relu"},
+    {"residual block of one image without norm, smooth",
+     {3, 7, 7},
+     1,
+     "conv o=8 k=3 p=1 bias; act kind=silu; conv o=8 k=3 p=1 bias; act kind=silu; conv o=8 k=3 p=1 bias; add in=5,2; act "
+     "kind=silu"},
     {"residual block with silu",
      {3, 8, 8},
      4,

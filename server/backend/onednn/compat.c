@@ -113,15 +113,15 @@ dnnl_status_t compat_conv_pd(dnnl_engine_t engine, const struct compat_conv *con
     const_dnnl_memory_desc_t bias = conv->bias.set ? conv->bias.md : NULL;
     dnnl_prop_kind_t kind = conv->inference ? dnnl_forward_inference : dnnl_forward_training;
     if (status == dnnl_success && pass == PASS_FORWARD)
-        status = dnnl_convolution_forward_primitive_desc_create(ret_pd, engine, kind, conv->algorithm, conv->src.md,
+        status = dnnl_convolution_forward_primitive_desc_create(ret_pd, engine, kind, dnnl_convolution_direct, conv->src.md,
                                                                 conv->weights.md, bias, conv->dst.md, conv->stride,
                                                                 conv->dilation, conv->pad, conv->pad, attr);
     else if (status == dnnl_success && pass == PASS_DATA)
-        status = dnnl_convolution_backward_data_primitive_desc_create(ret_pd, engine, conv->algorithm, conv->src.md,
+        status = dnnl_convolution_backward_data_primitive_desc_create(ret_pd, engine, dnnl_convolution_direct, conv->src.md,
                                                                       conv->weights.md, conv->dst.md, conv->stride,
                                                                       conv->dilation, conv->pad, conv->pad, hint, attr);
     else if (status == dnnl_success)
-        status = dnnl_convolution_backward_weights_primitive_desc_create(ret_pd, engine, conv->algorithm, conv->src.md,
+        status = dnnl_convolution_backward_weights_primitive_desc_create(ret_pd, engine, dnnl_convolution_direct, conv->src.md,
                                                                          conv->weights.md, bias, conv->dst.md, conv->stride,
                                                                          conv->dilation, conv->pad, conv->pad, hint, attr);
     if (attr)
@@ -182,14 +182,16 @@ static dnnl_status_t conv_desc(const struct compat_conv *conv, enum compat_pass 
     const dnnl_memory_desc_t *bias = conv->bias.set ? &conv->bias.md : NULL;
     dnnl_prop_kind_t kind = conv->inference ? dnnl_forward_inference : dnnl_forward_training;
     if (pass == PASS_FORWARD)
-        return dnnl_dilated_convolution_forward_desc_init(ret, kind, conv->algorithm, &conv->src.md, &conv->weights.md, bias,
-                                                          &conv->dst.md, conv->stride, conv->dilation, conv->pad, conv->pad);
+        return dnnl_dilated_convolution_forward_desc_init(ret, kind, dnnl_convolution_direct, &conv->src.md, &conv->weights.md,
+                                                          bias, &conv->dst.md, conv->stride, conv->dilation, conv->pad,
+                                                          conv->pad);
     if (pass == PASS_DATA)
-        return dnnl_dilated_convolution_backward_data_desc_init(ret, conv->algorithm, &conv->src.md, &conv->weights.md,
+        return dnnl_dilated_convolution_backward_data_desc_init(ret, dnnl_convolution_direct, &conv->src.md, &conv->weights.md,
                                                                 &conv->dst.md, conv->stride, conv->dilation, conv->pad,
                                                                 conv->pad);
-    return dnnl_dilated_convolution_backward_weights_desc_init(ret, conv->algorithm, &conv->src.md, &conv->weights.md, bias,
-                                                               &conv->dst.md, conv->stride, conv->dilation, conv->pad, conv->pad);
+    return dnnl_dilated_convolution_backward_weights_desc_init(ret, dnnl_convolution_direct, &conv->src.md, &conv->weights.md,
+                                                               bias, &conv->dst.md, conv->stride, conv->dilation, conv->pad,
+                                                               conv->pad);
 }
 
 dnnl_status_t compat_conv_pd(dnnl_engine_t engine, const struct compat_conv *conv, enum compat_pass pass,

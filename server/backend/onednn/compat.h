@@ -25,7 +25,6 @@ enum compat_pass { PASS_FORWARD, PASS_DATA, PASS_WEIGHTS };
 
 /* A convolution. For PASS_DATA src and dst stand for their gradients, for PASS_WEIGHTS weights, bias and dst do. */
 struct compat_conv {
-    dnnl_alg_kind_t algorithm;
     struct compat_desc src, weights, bias, dst; /* bias may be none */
     dnnl_dims_t stride, dilation, pad;          /* dilation counts from 0 as in oneDNN */
     bool inference;

@@ -20,9 +20,7 @@ static int weights_desc(const struct conv *conv, dnnl_data_type_t type, dnnl_for
 dnnl_status_t conv_pd(const struct backend_plan *plan, const struct conv *conv, enum compat_pass pass, int n,
                       const struct compat_desc *weights, const_dnnl_primitive_desc_t hint, dnnl_primitive_desc_t *ret_pd,
                       struct err *err) {
-    struct compat_conv call = {.algorithm = conv->algorithms[pass], .weights = *weights};
-    /* for inference Winograd's kernels want weights in a layout that only a dense master could be brought into */
-    call.inference = conv->inference && call.algorithm != dnnl_convolution_winograd;
+    struct compat_conv call = {.weights = *weights, .inference = conv->inference};
     call.sum = conv->sum;
     call.relu = conv->relu;
     dnnl_status_t status = dnnl_out_of_memory;
@@ -52,41 +50,6 @@ static void destroy_pds(dnnl_primitive_desc_t *pds) {
     }
 }
 
-/* Whether oneDNN can bring weights from the master layout into the one that pd wants, or back for gradients: some of Winograd's
- * layouts are out of reach. */
-static bool is_reachable(const struct backend_plan *plan, const struct conv *conv, enum compat_pass pass,
-                         const_dnnl_primitive_desc_t pd) {
-    struct compat_desc desc = {0};
-    dnnl_primitive_t reorder = NULL;
-    bool out = pass == PASS_WEIGHTS;
-    if (compat_query(pd, out ? dnnl_query_diff_weights_md : dnnl_query_weights_md, &desc, NULL) != 0)
-        return false;
-    bool reachable =
-        compat_reorder(plan->backend->engine, out ? &desc : &conv->master, out ? &conv->master : &desc, &reorder, NULL) == 0;
-    if (reorder)
-        dnnl_primitive_destroy(reorder);
-    compat_desc_done(&desc);
-    return reachable;
-}
-
-/* A kernel of oneDNN's for one pass, Winograd's where it is faster and exists (Lavin and Gray 2015; oneDNN 3 has none for these
- * CPUs), else a direct one; NULL if there is none. */
-static void find_kernel(const struct backend_plan *plan, struct conv *conv, enum compat_pass pass,
-                        const struct compat_desc *weights, const_dnnl_primitive_desc_t hint, dnnl_primitive_desc_t *ret_pd,
-                        struct err *err) {
-    *ret_pd = NULL;
-    conv->algorithms[pass] = dnnl_convolution_winograd;
-    if (conv->winograd)
-        conv_pd(plan, conv, pass, conv->batch, weights, hint, ret_pd, err);
-    if (*ret_pd && is_reachable(plan, conv, pass, *ret_pd))
-        return;
-    if (*ret_pd)
-        dnnl_primitive_desc_destroy(*ret_pd);
-    *ret_pd = NULL;
-    conv->algorithms[pass] = dnnl_convolution_direct;
-    conv_pd(plan, conv, pass, conv->batch, weights, hint, ret_pd, err);
-}
-
 /* Finds kernels for every wanted pass, with gradients of weights straight into the master layout if some kernel can. A pass left
  * NULL has none. */
 static int find_kernels(const struct backend_plan *plan, struct conv *conv, dnnl_primitive_desc_t *pds, struct err *err) {
@@ -96,18 +59,18 @@ static int find_kernels(const struct backend_plan *plan, struct conv *conv, dnnl
         compat_desc_done(&any);
         return -1;
     }
-    find_kernel(plan, conv, PASS_FORWARD, &any, NULL, &pds[PASS_FORWARD], err);
+    conv_pd(plan, conv, PASS_FORWARD, conv->batch, &any, NULL, &pds[PASS_FORWARD], err);
     if (pds[PASS_FORWARD] && conv->wanted[PASS_DATA])
-        find_kernel(plan, conv, PASS_DATA, &any, pds[PASS_FORWARD], &pds[PASS_DATA], err);
+        conv_pd(plan, conv, PASS_DATA, conv->batch, &any, pds[PASS_FORWARD], &pds[PASS_DATA], err);
     dnnl_primitive_desc_t *last = &pds[PASS_WEIGHTS];
     if (pds[PASS_FORWARD] && conv->wanted[PASS_WEIGHTS]) {
-        find_kernel(plan, conv, PASS_WEIGHTS, &conv->master, pds[PASS_FORWARD], last, err);
+        conv_pd(plan, conv, PASS_WEIGHTS, conv->batch, &conv->master, pds[PASS_FORWARD], last, err);
         if (*last && is_reference(*last)) {
             dnnl_primitive_desc_destroy(*last);
             *last = NULL;
         }
         if (!*last)
-            find_kernel(plan, conv, PASS_WEIGHTS, &any_f32, pds[PASS_FORWARD], last, err);
+            conv_pd(plan, conv, PASS_WEIGHTS, conv->batch, &any_f32, pds[PASS_FORWARD], last, err);
     }
     compat_desc_done(&any);
     compat_desc_done(&any_f32);
@@ -201,9 +164,9 @@ static int make_weights(struct backend_plan *plan, struct conv *conv, int node, 
     return 0;
 }
 
-/* The name of the choices that own_fits, choose_own, winograd_pays and find_kernel make. It is part of every job's receipt: raise
+/* The name of the choices that own_fits and choose_own make. It is part of every job's receipt: raise
  * the number at its end whenever one of them changes, or the arithmetic of a kernel of ours does. */
-const char conv_algorithms[] = "winograd-f32-32ch,winograd-bf16-16ch-1";
+const char conv_algorithms[] = "winograd-2x2-3x3-f32-bf16-2";
 
 /* Our own kernels, for all passes or for the weight gradient alone: bf16, blocked on both sides. */
 static void choose_own(const struct backend_plan *plan, const struct unit *unit, struct conv *conv) {
@@ -225,15 +188,6 @@ static void choose_own(const struct backend_plan *plan, const struct unit *unit,
                         !conv->bias && conv->dilation[0] == 0 && conv->dilation[1] == 0 && wgrad_fits(&conv->wgrad);
     if (conv->own_weights)
         conv->wanted[PASS_WEIGHTS] = false;
-}
-
-/* Where Winograd's algorithm was faster on an AMD Zen 5: ResNet-20 as a whole gained 8 %, its layers of 16 channels lost. Fixed
- * here, never timed at run time, so that results do not depend on the machine's load. */
-static bool winograd_pays(const struct backend_plan *plan, const struct unit *unit, const struct conv *conv) {
-    const struct graph_node *node = &plan->nodes[unit->node];
-    return conv->type == dnnl_f32 && conv->groups == 1 && node->window.kernel_h == 3 && node->window.kernel_w == 3 &&
-           node->window.stride_h == 1 && node->window.stride_w == 1 && conv->in.c >= 32 && conv->out.c >= 32 &&
-           conv->in.c % plan->lanes == 0 && conv->out.c % plan->lanes == 0;
 }
 
 static void describe(const struct backend_plan *plan, const struct unit *unit, struct conv *conv) {
@@ -264,7 +218,6 @@ static void describe(const struct backend_plan *plan, const struct unit *unit, s
     conv->dilation[1] = node->window.dilation_w - 1;
     conv->pad[0] = node->window.pad_h;
     conv->pad[1] = node->window.pad_w;
-    conv->winograd = winograd_pays(plan, unit, conv);
     choose_own(plan, unit, conv);
 }
 

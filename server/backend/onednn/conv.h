@@ -39,9 +39,9 @@ struct conv {
     struct value in, out;
     int batch;
     dnnl_data_type_t type;
-    dnnl_alg_kind_t algorithms[PASSES];
+
     bool wanted[PASSES]; /* passes that this plan runs */
-    bool bias, inference, winograd;
+    bool bias, inference;
     bool sum, relu;         /* in evaluation: what follows, fused */
     float *scaled, *offset; /* in evaluation: weights and bias with the norm behind taken in, or NULL */
     bool blocked_weights;   /* the master copy is in blocks */

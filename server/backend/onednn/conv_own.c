@@ -1,12 +1,14 @@
-/* Convolutions that run on our own kernels in all passes and need nothing of oneDNN: 3x3 of stride 1 in bf16. The transformed
+/* Convolutions that run on our own kernels in all passes and need nothing of oneDNN: 3x3 of stride 1 on AVX-512. The transformed
  * weights of a plan for training live in the scratchpad, since every step changes them. */
 #include "server/backend/onednn/conv.h"
 
+enum { LANES_MAX = 16 };
+
 bool own_fits(const struct backend_plan *plan, const struct unit *unit, const struct conv *conv) {
     const struct graph_node *node = &plan->nodes[unit->node];
-    return conv->type == dnnl_bf16 && conv->blocked_weights && node->window.kernel_h == 3 && node->window.kernel_w == 3 &&
+    return plan->lanes == 16 && conv->blocked_weights && node->window.kernel_h == 3 && node->window.kernel_w == 3 &&
            node->window.stride_h == 1 && node->window.stride_w == 1 && node->window.dilation_h == 1 &&
-           node->window.dilation_w == 1 && node->window.pad_h == 1 && node->window.pad_w == 1 && (conv->inference || !conv->bias);
+           node->window.dilation_w == 1 && node->window.pad_h == 1 && node->window.pad_w == 1;
 }
 
 /* The shape of the forward pass, or of the data gradient, which goes the other way. */
@@ -15,7 +17,8 @@ static struct winograd shape_of(const struct conv *conv, enum compat_pass pass) 
     return (struct winograd){.in_blocks = turned ? conv->out.blocks : conv->in.blocks,
                              .out_blocks = turned ? conv->in.blocks : conv->out.blocks,
                              .h = conv->out.h,
-                             .w = conv->out.w};
+                             .w = conv->out.w,
+                             .bf16 = conv->type == dnnl_bf16};
 }
 
 int own_new(struct backend_plan *plan, struct conv *conv, struct err *err) {
@@ -72,8 +75,25 @@ void own_data(struct backend_plan *plan, const struct unit *unit, int n) {
     run(plan, unit, PASS_DATA, &call);
 }
 
+/* The gradient of a bias is the sum of g. */
+static void bias_gradient(const struct backend_plan *plan, const struct conv *conv, float *gradient, const char *g, int n) {
+    _Alignas(ALIGNMENT) static const float zeros[LANES_MAX] = {0};
+    size_t blocks = (size_t)conv->out.blocks, lanes = (size_t)plan->lanes, row = conv->out.pixels * lanes;
+#pragma omp parallel for schedule(static)
+    for (size_t b = 0; b < blocks; b++) {
+        _Alignas(ALIGNMENT) double sum[LANES_MAX] = {0}, square[LANES_MAX] = {0};
+        for (size_t i = 0; i < (size_t)n; i++)
+            plan->backend->kernels->norm_sums(element_of(g, (i * blocks + b) * row, conv->out.bf16), conv->out.pixels,
+                                              conv->out.bf16, zeros, sum, square);
+        for (size_t c = 0; c < lanes; c++)
+            gradient[b * lanes + c] = (float)sum[c];
+    }
+}
+
 void own_weights(struct backend_plan *plan, const struct unit *unit, int n) {
     struct winograd shape = shape_of(unit->conv, PASS_FORWARD);
     winograd_wgrad(&shape, params_gradient(plan, unit->node, ROLE_WEIGHT), plan_value(plan, unit->inputs[0]),
                    plan_data(plan, unit->grads[0]), n, plan->backend->threads, plan->scratch);
+    if (unit->conv->bias)
+        bias_gradient(plan, unit->conv, params_gradient(plan, unit->node, ROLE_BIAS), plan_data(plan, unit->grads[0]), n);
 }

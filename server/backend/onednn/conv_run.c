@@ -84,19 +84,6 @@ static int make_memory(struct backend_plan *plan, const struct unit *unit, enum 
     return rc;
 }
 
-/* Winograd's kernels refuse some batch sizes; the direct ones take the same layout of weights. */
-static dnnl_status_t plan_pass(const struct backend_plan *plan, struct conv *conv, enum compat_pass pass, int n,
-                               const_dnnl_primitive_desc_t hint, dnnl_primitive_desc_t *ret_pd, struct err *err) {
-    dnnl_alg_kind_t chosen = conv->algorithms[pass];
-    dnnl_status_t status = conv_pd(plan, conv, pass, n, &conv->weights[pass].desc, hint, ret_pd, err);
-    if (status == dnnl_success || chosen == dnnl_convolution_direct)
-        return status;
-    conv->algorithms[pass] = dnnl_convolution_direct;
-    status = conv_pd(plan, conv, pass, n, &conv->weights[pass].desc, hint, ret_pd, err);
-    conv->algorithms[pass] = chosen;
-    return status;
-}
-
 static int make_set(struct backend_plan *plan, const struct unit *unit, struct conv_set *set, int n, struct err *err) {
     struct conv *conv = unit->conv;
     dnnl_primitive_desc_t hint = NULL, pd = NULL;
@@ -104,7 +91,7 @@ static int make_set(struct backend_plan *plan, const struct unit *unit, struct c
     for (int pass = 0; pass < PASSES && rc == 0; pass++) {
         if (!conv->wanted[pass])
             continue;
-        dnnl_status_t status = plan_pass(plan, conv, (enum compat_pass)pass, n, hint, &pd, err);
+        dnnl_status_t status = conv_pd(plan, conv, (enum compat_pass)pass, n, &conv->weights[pass].desc, hint, &pd, err);
         rc = compat_check(status, "plan a convolution", err);
         if (rc == 0)
             rc = compat_check(dnnl_primitive_create(&set->primitives[pass], pd), "create a convolution", err);

@@ -291,8 +291,8 @@ static void pack(void *dst, const float *src, enum pack_kind kind) {
         for (size_t i = 0; i < LANES; i++)
             for (size_t o = 0; o < LANES; o++)
                 turned[o * LANES + i] = src[i * LANES + o];
-    if (kind == PACK_TURNED)
-        memcpy(dst, turned, sizeof turned);
+    if (kind == PACK_TURNED || kind == PACK_NONE)
+        memcpy(dst, kind == PACK_NONE ? src : turned, sizeof turned);
     else
         pack_pairs(dst, (const vf *)(kind == PACK_PAIRS ? src : turned));
 }

@@ -1,5 +1,5 @@
-/* 3x3 convolutions of stride 1 in bf16 by Winograd's algorithm F(2x2, 3x3) (Lavin and Gray 2015), written for AVX512_BF16: 16
- * products where a direct convolution has 36. Transformed tiles and weights are rounded to bf16 once, sums are f32. */
+/* 3x3 convolutions of stride 1 by Winograd's algorithm F(2x2, 3x3) (Lavin and Gray 2015), written for AVX-512: 16 products where
+ * a direct convolution has 36. In bf16 transformed tiles and weights are rounded to bf16 once; sums are f32. */
 #ifndef ONEDNN_WINOGRAD_H
 #define ONEDNN_WINOGRAD_H
 
@@ -12,12 +12,13 @@
 struct winograd {
     int in_blocks, out_blocks; /* of 16 channels */
     int h, w;                  /* of input and output: the padding is 1 */
+    bool bf16;
 };
 
-/* One run over n images; x and y are blocked bf16. */
+/* One run over n images; x and y are blocked. */
 struct winograd_call {
-    const uint16_t *x;
-    uint16_t *y;
+    const void *x;
+    void *y;
     const void *weights; /* from winograd_pack */
     const float *bias;   /* [out_blocks * 16], or NULL */
     bool sum, relu;      /* add to what y holds; then ReLU */
@@ -40,9 +41,9 @@ void winograd_run(const struct winograd *shape, const struct winograd_call *call
 /* Bytes of scratch that all threads together need, aligned to 64. */
 size_t winograd_wgrad_scratch(const struct winograd *shape, int threads);
 
-/* gradient [O/16][I/16][3][3][16 of I][16 of O] = sum over n images of x (*) g, both blocked bf16. Sums have one order for a
+/* gradient [O/16][I/16][3][3][16 of I][16 of O] = sum over n images of x (*) g, both blocked. Sums have one order for a
  * number of threads. */
-void winograd_wgrad(const struct winograd *shape, float *gradient, const uint16_t *x, const uint16_t *g, int n, int threads,
+void winograd_wgrad(const struct winograd *shape, float *gradient, const void *x, const void *g, int n, int threads,
                     void *scratch);
 
 #endif
