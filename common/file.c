@@ -56,7 +56,7 @@ static int write_aside(const char *path, const struct iovec *parts, int parts_n,
     return 0;
 }
 
-static int sync_dir(const char *dir, struct err *err) {
+int file_sync_dir(const char *dir, struct err *err) {
     int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0)
         return err_errno(err, ERR_IO, errno, "cannot open the directory %s", dir);
@@ -76,7 +76,7 @@ int file_write(const char *dir, const char *name, const struct iovec *parts, int
     }
     if (rename(aside, final) != 0)
         return err_errno(err, ERR_IO, errno, "cannot rename %s to %s", aside, final);
-    return sync_dir(dir, err);
+    return file_sync_dir(dir, err);
 }
 
 static int read_open(const char *path, int fd, size_t limit, char **ret_data, size_t *ret_size, struct err *err) {

@@ -10,6 +10,9 @@
 /* Writes the parts to DIR/NAME: written aside (NAME.part), synced, renamed, directory synced. */
 int file_write(const char *dir, const char *name, const struct iovec *parts, int parts_n, struct err *err);
 
+/* Syncs a directory, so that the names in it are on disk. */
+int file_sync_dir(const char *dir, struct err *err);
+
 /* Reads a whole file of at most limit bytes; a NUL is appended, not counted. Caller frees *ret_data. ERR_NOT_FOUND when there is
  * none, ERR_TOO_LARGE when it is larger. */
 int file_read(const char *path, size_t limit, char **ret_data, size_t *ret_size, struct err *err);

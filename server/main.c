@@ -156,6 +156,7 @@ static int api_open(struct server *server, struct err *err) {
                                   .sched = server->sched,
                                   .listen = server->options.listen,
                                   .allow_remote = server->options.allow_remote,
+                                  .queue_max = server->options.queue_max,
                                   .web_dir = server->options.web};
     return api_new(&options, &server->api, err);
 }

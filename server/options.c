@@ -10,7 +10,7 @@
 #include "common/file.h"
 #include "common/version.h"
 
-enum kind { KIND_TEXT, KIND_SECONDS, KIND_FLAG, KIND_HELP, KIND_VERSION };
+enum kind { KIND_TEXT, KIND_NUMBER, KIND_FLAG, KIND_HELP, KIND_VERSION };
 
 static const struct option_row {
     const char *name, *value, *help;
@@ -27,18 +27,20 @@ static const struct option_row {
      offsetof(struct options, web), sizeof((struct options *)0)->web},
     {"--worker", "PATH", "the worker program (default: beside this program, or in ../lib/residuum)", KIND_TEXT,
      offsetof(struct options, worker), sizeof((struct options *)0)->worker},
-    {"--worker-silence", "SECONDS", "kill a worker that says nothing for so long (default: 1800)", KIND_SECONDS,
+    {"--worker-silence", "SECONDS", "kill a worker that says nothing for so long (default: 1800)", KIND_NUMBER,
      offsetof(struct options, silence_s), 0},
-    {"--worker-grace", "SECONDS", "how long a worker may take to stop before it is killed (default: 15)", KIND_SECONDS,
+    {"--worker-grace", "SECONDS", "how long a worker may take to stop before it is killed (default: 15)", KIND_NUMBER,
      offsetof(struct options, grace_s), 0},
-    {"--probe-timeout", "SECONDS", "how long the search for devices may take (default: 20)", KIND_SECONDS,
+    {"--probe-timeout", "SECONDS", "how long the search for devices may take (default: 20)", KIND_NUMBER,
      offsetof(struct options, probe_s), 0},
-    {"--inspect-timeout", "SECONDS", "how long a question about a network may take (default: 30)", KIND_SECONDS,
+    {"--inspect-timeout", "SECONDS", "how long a question about a network may take (default: 30)", KIND_NUMBER,
      offsetof(struct options, inspect_s), 0},
+    {"--queue-max", "JOBS", "how many jobs may wait before no more are taken (default: 1000)", KIND_NUMBER,
+     offsetof(struct options, queue_max), 0},
     {"--version", NULL, "print the version", KIND_VERSION, 0, 0},
     {"--help", NULL, "print this", KIND_HELP, 0, 0},
 };
-enum { ROWS_N = sizeof rows / sizeof rows[0], SECONDS_MAX = 1000000 };
+enum { ROWS_N = sizeof rows / sizeof rows[0], NUMBER_MAX = 1000000 };
 
 static void print_help(void) {
     puts("Usage: residuumd [OPTION]...\nThe Residuum daemon: trains neural networks as jobs; HTTP API, queue and dashboard.\n");
@@ -58,12 +60,12 @@ static int set_text(struct options *options, const struct option_row *row, const
     return 0;
 }
 
-static int set_seconds(struct options *options, const struct option_row *row, const char *value, struct err *err) {
+static int set_number(struct options *options, const struct option_row *row, const char *value, struct err *err) {
     char *end;
-    long seconds = strtol(value, &end, 10);
-    if (*value == '\0' || *end != '\0' || seconds < 1 || seconds > SECONDS_MAX)
-        return err_set(err, ERR_REQUEST, "%s is '%.40s', not a number of seconds from 1 to %d", row->name, value, SECONDS_MAX);
-    *(int *)(void *)((char *)options + row->offset) = (int)seconds;
+    long number = strtol(value, &end, 10);
+    if (*value == '\0' || *end != '\0' || number < 1 || number > NUMBER_MAX)
+        return err_set(err, ERR_REQUEST, "%s %s: '%.40s' is not a number from 1 to %d", row->name, row->value, value, NUMBER_MAX);
+    *(int *)(void *)((char *)options + row->offset) = (int)number;
     return 0;
 }
 
@@ -76,8 +78,8 @@ static int apply(struct options *options, const struct option_row *row, const ch
     switch (row->kind) {
     case KIND_TEXT:
         return set_text(options, row, value, err);
-    case KIND_SECONDS:
-        return set_seconds(options, row, value, err);
+    case KIND_NUMBER:
+        return set_number(options, row, value, err);
     case KIND_FLAG:
         *(bool *)((char *)options + row->offset) = true;
         return 0;
@@ -162,7 +164,8 @@ static int make_absolute(struct options *options, struct err *err) {
 }
 
 int options_parse(int argc, char **argv, struct options *ret_options, int *ret_status, struct err *err) {
-    struct options options = {.listen = "127.0.0.1:8080", .silence_s = 1800, .grace_s = 15, .probe_s = 20, .inspect_s = 30};
+    struct options options = {
+        .listen = "127.0.0.1:8080", .silence_s = 1800, .grace_s = 15, .probe_s = 20, .inspect_s = 30, .queue_max = 1000};
     int rc = arguments(argc, argv, &options, err);
     if (rc > 0) {
         *ret_status = 0;

@@ -11,7 +11,7 @@ struct options {
     char data[PATH_MAX], worker[PATH_MAX], web[PATH_MAX];
     char listen[128];
     bool allow_remote;
-    int silence_s, grace_s, probe_s, inspect_s;
+    int silence_s, grace_s, probe_s, inspect_s, queue_max;
 };
 
 /* Fills in defaults and what the arguments say. -1 with err: wrong usage; -1 without: --help or --version was answered, exit with

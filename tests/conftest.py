@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
+from contract import Contract  # noqa: E402  pylint: disable=wrong-import-position
 import service as rig  # noqa: E402  pylint: disable=wrong-import-position
 
 
@@ -62,3 +63,27 @@ def submit(daemon):  # pylint: disable=redefined-outer-name
 @pytest.fixture
 def wait_for(daemon):  # pylint: disable=redefined-outer-name
     return daemon.wait_for
+
+
+@pytest.fixture(scope="session")
+def contract():
+    return Contract()
+
+
+@pytest.fixture(scope="session")
+def problem(contract):  # pylint: disable=redefined-outer-name
+    """problem(answer, 400, "invalid-field", "/epochs"): the answer is this problem; returns the document."""
+
+    def check(answer, status, kind=None, pointer=None):
+        assert answer.status_code == status, answer.text[:500]
+        assert answer.headers["Content-Type"] == "application/problem+json"
+        document = answer.json()
+        contract.named("Problem", document)
+        assert document["status"] == status and document["instance"] == answer.headers["X-Request-Id"]
+        if kind is not None:
+            assert document["type"] == f"/problems/{kind}", document
+        if pointer is not None:
+            assert pointer in [e["pointer"] for e in document.get("errors", [])], document
+        return document
+
+    return check

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "common/json.h"
 #include "common/log.h"
@@ -58,6 +59,19 @@ int answer_text(struct request *request, unsigned status, const char *type, stru
 
 int answer_bytes(struct request *request, unsigned status, const char *type, const void *borrowed, size_t size, struct err *err) {
     return answer_buffer(request, status, type, (void *)(uintptr_t)borrowed, size, MHD_RESPMEM_PERSISTENT, err);
+}
+
+/* libmicrohttpd sends the file by the kernel and closes it. */
+int answer_download(struct request *request, const struct download *download, struct err *err) {
+    char disposition[128];
+    struct MHD_Response *response = MHD_create_response_from_fd_at_offset64(download->size, download->steal_fd, download->offset);
+    if (response == NULL)
+        close(download->steal_fd);
+    snprintf(disposition, sizeof disposition, "attachment; filename=\"%s\"", download->name);
+    if (answer_response(request, MHD_HTTP_OK, response, err) < 0 ||
+        answer_header(request, MHD_HTTP_HEADER_CONTENT_TYPE, download->type, err) < 0)
+        return -1;
+    return answer_header(request, MHD_HTTP_HEADER_CONTENT_DISPOSITION, disposition, err);
 }
 
 static int answer_json_as(struct request *request, unsigned status, const char *type, json_t *steal, struct err *err) {

@@ -17,6 +17,7 @@ struct api_options {
     struct sched *sched;
     const char *listen;  /* "127.0.0.1:8080", "[::1]:0"; port 0: the kernel picks */
     bool allow_remote;   /* permits an address beyond loopback */
+    int queue_max;       /* jobs that may wait; no more are taken */
     const char *web_dir; /* dashboard files, read once at start; NULL or missing: the API alone, said in the log */
 };
 

@@ -97,7 +97,7 @@ void connection_idle(struct MHD_Connection *connection);
 
 /* --- metrics.c --- */
 
-enum { METRIC_STATUS_N = 18, METRIC_BUCKETS_N = 9, METRIC_ROUTES_MAX = 32 };
+enum { METRIC_STATUS_N = 18, METRIC_BUCKETS_N = 9, METRIC_ROUTES_MAX = 64 };
 struct metrics {
     int64_t requests[METRIC_ROUTES_MAX + 1][2][METRIC_STATUS_N]; /* last route: none found; [1]: HEAD; last status: others */
     int64_t buckets[METRIC_BUCKETS_N + 1], duration_us, streams, events_sent, beats_sent, reaped;
@@ -210,6 +210,13 @@ int answer_json(struct request *request, unsigned status, json_t *steal, struct 
 int answer_text(struct request *request, unsigned status, const char *type, struct text *steal, struct err *err);
 int answer_bytes(struct request *request, unsigned status, const char *type, const void *borrowed, size_t size, struct err *err);
 int answer_response(struct request *request, unsigned status, struct MHD_Response *steal, struct err *err);
+struct download {
+    const char *type;
+    char name[96]; /* under which a browser saves it */
+    int steal_fd;  /* closed on failure too */
+    uint64_t offset, size;
+};
+int answer_download(struct request *request, const struct download *download, struct err *err);
 int answer_header(struct request *request, const char *name, const char *value, struct err *err);
 
 /* Replaces what was prepared by a problem document of errors (when there are any) or err. */
@@ -252,6 +259,12 @@ int handle_retry(struct request *request, struct err *err);
 int handle_delete(struct request *request, struct err *err);
 int handle_epochs(struct request *request, struct err *err);
 int handle_epoch(struct request *request, struct err *err);
+int handle_receipt(struct request *request, struct err *err);
+int handle_verify(struct request *request, struct err *err);
+int handle_weights(struct request *request, struct err *err);
+int handle_weights_file(struct request *request, struct err *err);
+int handle_predictions(struct request *request, struct err *err);
+int handle_preset_layers(struct request *request, struct err *err);
 int handle_log(struct request *request, struct err *err);
 int handle_graph(struct request *request, struct err *err);
 int handle_datasets(struct request *request, struct err *err);

@@ -115,39 +115,38 @@ static int answer_dot(struct request *request, const struct graph *graph, struct
     return answer_text(request, MHD_HTTP_OK, "text/vnd.graphviz; charset=utf-8", &text, err);
 }
 
-/* The spec was checked when it was queued; what fails now is our fault. A job of a larger machine keeps its threads. */
-static int plan_of_job(const struct job *job, struct plan *ret_plan, struct err *err) {
-    enum { ANY_THREADS = 65536 };
-    struct spec_context context = spec_context_builtin(1, ANY_THREADS);
-    struct err_list errors = {0};
-    struct spec spec = {0};
-    json_t *doc = json_parse(job->spec, strlen(job->spec), err);
-    int failed = doc == NULL ? -1 : spec_parse(doc, &context, &spec, &errors);
-    json_decref(doc);
-    if (failed == 0)
-        failed = plan_make(&spec, ret_plan, err);
-    spec_done(&spec);
-    if (failed == 0)
-        return 0;
-    struct err cause = errors.n > 0 ? errors.items[0] : *err;
-    *err = (struct err){0};
-    return err_set(err, ERR_INTERNAL, "the stored spec of job %s cannot be expanded any more: %s", job->id, cause.text);
+typedef json_t *graph_json_fn(const struct graph *graph);
+
+static const struct graph_format {
+    const char *name;
+    graph_json_fn *json; /* NULL: DOT */
+} graph_formats[] = {{"json", graph_to_json}, {"layers", layers_document}, {"dot", NULL}};
+
+/* The first is the default. */
+static const struct graph_format *graph_format(const struct request *request, struct err *err) {
+    const char *name = target_param(&request->target, "format");
+    for (size_t i = 0; i < sizeof graph_formats / sizeof graph_formats[0]; i++) {
+        if (name == NULL || strcmp(name, graph_formats[i].name) == 0)
+            return &graph_formats[i];
+    }
+    err_at(err, ERR_FIELD, "?format", "format is \"%.40s\"; it must be json, layers or dot", name);
+    return NULL;
 }
 
 int handle_graph(struct request *request, struct err *err) {
-    const char *format = target_param(&request->target, "format");
+    const struct graph_format *format = graph_format(request, err);
     struct job job = {0};
+    struct spec spec = {0};
     struct plan plan = {0};
-    bool dot = format != NULL && strcmp(format, "dot") == 0;
-    if (format != NULL && !dot && strcmp(format, "json") != 0)
-        return err_at(err, ERR_FIELD, "?format", "format is \"%.40s\"; it must be json or dot", format);
-    if (request_job(request, &job, err) < 0)
+    if (format == NULL || request_job(request, &job, err) < 0)
         return -1;
-    int failed = plan_of_job(&job, &plan, err);
-    if (failed == 0)
-        failed = dot ? answer_dot(request, plan.graph, err) : answer_json(request, MHD_HTTP_OK, graph_to_json(plan.graph), err);
-    if (plan.graph != NULL)
+    int failed = plan_of_text(job.id, job.spec, &spec, &plan, err);
+    if (failed == 0) {
+        failed = format->json == NULL ? answer_dot(request, plan.graph, err)
+                                      : answer_json(request, MHD_HTTP_OK, format->json(plan.graph), err);
         plan_done(&plan);
+        spec_done(&spec);
+    }
     job_done(&job);
     return failed;
 }

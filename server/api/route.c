@@ -4,7 +4,7 @@
 #include "server/api/private.h"
 
 static const char *const none[] = {NULL};
-static const char *const submit_params[] = {"dry_run", NULL};
+static const char *const submit_params[] = {"dry_run", "format", NULL};
 static const char *const list_params[] = {"limit", "before", "state", NULL};
 static const char *const epochs_params[] = {"after", "limit", NULL};
 static const char *const log_params[] = {"limit", NULL};
@@ -12,6 +12,8 @@ static const char *const graph_params[] = {"format", NULL};
 static const char *const maps_params[] = {"layer", "channels", "image", "epoch", NULL};
 static const char *const filters_params[] = {"layer", "channels", "epoch", NULL};
 static const char *const images_params[] = {"first", "n", NULL};
+static const char *const predictions_params[] = {"after", "limit", "one_hot", "format", NULL};
+static const char *const layers_params[] = {"dataset", NULL};
 static const char *const events_params[] = {"job", "after", NULL};
 
 #define GET METHOD_GET
@@ -25,6 +27,7 @@ static const struct route routes[] = {
     {DELETE, "/v1/jobs/{id}", handle_delete, true, false, none},
     {POST, "/v1/jobs/{id}/cancel", handle_cancel, true, false, none},
     {POST, "/v1/jobs/{id}/retry", handle_retry, true, false, none},
+    {POST, "/v1/jobs/{id}/verify", handle_verify, true, false, none},
     {GET, "/v1/jobs/{id}/epochs", handle_epochs, false, false, epochs_params},
     {GET, "/v1/jobs/{id}/epochs/{n}", handle_epoch, false, false, none},
     {GET, "/v1/jobs/{id}/log", handle_log, false, false, log_params},
@@ -33,9 +36,14 @@ static const struct route routes[] = {
     {POST, "/v1/jobs/{id}/maps", handle_maps_sent, true, true, none}, /* writes nothing, but keeps the rules of every POST */
     {GET, "/v1/jobs/{id}/filters", handle_filters, false, false, filters_params},
     {GET, "/v1/jobs/{id}/images", handle_images, false, false, images_params},
+    {GET, "/v1/jobs/{id}/receipt", handle_receipt, false, false, none},
+    {GET, "/v1/jobs/{id}/weights", handle_weights, false, false, none},
+    {GET, "/v1/jobs/{id}/weights/{epoch}", handle_weights_file, false, false, none},
+    {GET, "/v1/jobs/{id}/predictions", handle_predictions, false, false, predictions_params},
     {GET, "/v1/events", handle_events, false, false, events_params},
     {GET, "/v1/datasets", handle_datasets, false, false, none},
     {GET, "/v1/presets", handle_presets, false, false, none},
+    {GET, "/v1/presets/{name}/layers", handle_preset_layers, false, false, layers_params},
     {GET, "/v1/devices", handle_devices, false, false, none},
     {GET, "/v1/version", handle_version, false, false, none},
     {GET, "/v1/openapi.json", handle_openapi, false, false, none},

@@ -32,6 +32,24 @@ void plan_done(struct plan *plan) {
     plan->graph = NULL;
 }
 
+int plan_of_text(const char *id, const char *text, struct spec *ret_spec, struct plan *ret_plan, struct err *err) {
+    enum { ANY_THREADS = 65536 };
+    struct spec_context context = spec_context_builtin(1, ANY_THREADS);
+    struct err_list errors = {0};
+    struct spec spec = {0};
+    struct err cause = {0};
+    json_t *doc = json_parse(text, strlen(text), &cause);
+    int failed = doc == NULL ? -1 : spec_parse(doc, &context, &spec, &errors);
+    json_decref(doc);
+    if (failed == 0 && plan_make(&spec, ret_plan, &cause) == 0) {
+        *ret_spec = spec;
+        return 0;
+    }
+    spec_done(&spec);
+    return err_set(err, ERR_INTERNAL, "the stored spec of job %s cannot be expanded any more: %s", id,
+                   errors.n > 0 ? errors.items[0].text : cause.text);
+}
+
 /* All that can be wrong with a body, in the order in which a person would look for it. */
 static int read_spec(struct request *request, struct spec *ret_spec, struct plan *ret_plan, struct err *err) {
     json_t *doc = json_parse(request->body != NULL ? request->body : "", request->body_size, err);
@@ -45,17 +63,23 @@ static int read_spec(struct request *request, struct spec *ret_spec, struct plan
         return -1;
     *ret_plan = (struct plan){0};
     if (plan_make(ret_spec, ret_plan, err) == 0 &&
-        offer_check(request->api->options.sched, ret_spec, ret_plan->memory_bytes, err) == 0)
+        offer_check(request->api->options.sched, ret_spec, ret_plan->memory_bytes, err) == 0 &&
+        from_check(request->api, ret_spec, err) == 0)
         return 0;
     plan_done(ret_plan);
     spec_done(ret_spec);
     return -1;
 }
 
-static int answer_dry_run(struct request *request, const struct spec *spec, const struct plan *plan, struct err *err) {
+static int answer_dry_run(struct request *request, const struct spec *spec, const struct plan *plan, bool layers,
+                          struct err *err) {
     json_t *found = json_pack("{s:o,s:o,s:I,s:I,s:I,s:i}", "spec", spec_to_json(spec), "graph", graph_to_json(plan->graph),
                               "parameters", (json_int_t)plan->graph->parameters, "flops", (json_int_t)plan->graph->flops,
                               "memory_bytes", (json_int_t)plan->memory_bytes, "steps_per_epoch", plan->steps_per_epoch);
+    if (found != NULL && layers && json_object_set_new(found, "layers", layers_document(plan->graph)) != 0) {
+        json_decref(found);
+        found = NULL;
+    }
     return answer_json(request, MHD_HTTP_OK, found, err);
 }
 
@@ -89,32 +113,18 @@ static int replay(struct request *request, const char *id, struct err *err) {
     return failed < 0 ? -1 : answer_header(request, "Idempotent-Replayed", "true", err);
 }
 
-static int answer_queued(struct request *request, const struct job *job, struct err *err) {
-    char location[64];
-    snprintf(location, sizeof location, "/v1/jobs/%s", job->id);
-    if (answer_job(request, MHD_HTTP_ACCEPTED, job, err) < 0)
-        return -1;
-    return answer_header(request, MHD_HTTP_HEADER_LOCATION, location, err);
-}
-
 /* The job and its key stand in the same savepoint, so there is never one without the other. */
 static int queue(struct request *request, const struct spec *spec, const char *key, const char *digest, struct err *err) {
-    struct api *api = request->api;
-    struct job job = {0};
+    struct sched_initial room;
     json_t *doc = spec_to_json(spec);
     char *text = doc == NULL ? NULL : json_text(doc);
     json_decref(doc);
     if (text == NULL)
         return err_set(err, ERR_MEMORY, "cannot queue the job: out of memory");
-    struct job_new new = {.spec = text, .epochs = spec->epochs};
-    int failed = store_job_add(api->options.store, &api->viewer, &new, &job, err);
+    struct queue_entry entry = {
+        .new = {.spec = text, .epochs = spec->epochs}, .initial = from_initial(spec, &room), .key = key, .digest = digest};
+    int failed = queue_job(request, &entry, err);
     free(text);
-    if (failed == 0 && key != NULL)
-        failed = store_idempotency_put(api->options.store, &api->viewer, key, digest, job.id, err);
-    if (failed == 0)
-        failed = answer_queued(request, &job, err);
-    job_done(&job);
-    request->wrote = failed == 0;
     return failed;
 }
 
@@ -139,18 +149,23 @@ static int submit(struct request *request, struct err *err) {
     return failed;
 }
 
-int handle_submit(struct request *request, struct err *err) {
-    const char *dry = target_param(&request->target, "dry_run");
+static int dry_run(struct request *request, bool layers, struct err *err) {
     struct spec spec;
     struct plan plan;
-    if (dry == NULL || strcmp(dry, "false") == 0)
-        return submit(request, err);
-    if (strcmp(dry, "true") != 0)
-        return err_at(err, ERR_FIELD, "?dry_run", "dry_run is \"%.40s\"; it must be true or false", dry);
     if (read_spec(request, &spec, &plan, err) < 0)
         return -1;
-    int failed = answer_dry_run(request, &spec, &plan, err);
+    int failed = answer_dry_run(request, &spec, &plan, layers, err);
     plan_done(&plan);
     spec_done(&spec);
     return failed;
+}
+
+int handle_submit(struct request *request, struct err *err) {
+    const char *dry = target_param(&request->target, "dry_run"), *format = target_param(&request->target, "format");
+    bool is_dry = dry != NULL && strcmp(dry, "true") == 0;
+    if (dry != NULL && !is_dry && strcmp(dry, "false") != 0)
+        return err_at(err, ERR_FIELD, "?dry_run", "dry_run is \"%.40s\"; it must be true or false", dry);
+    if (format != NULL && (!is_dry || strcmp(format, "layers") != 0))
+        return err_at(err, ERR_FIELD, "?format", "format is \"%.40s\"; it can only be layers, and of a dry run", format);
+    return is_dry ? dry_run(request, format != NULL, err) : submit(request, err);
 }

@@ -6,6 +6,11 @@
 #include "server/graph/graph.h"
 #include "server/sched/sched.h"
 
+struct api;
+struct request;
+
+/* --- submit.c --- */
+
 struct plan {
     struct graph *graph;
     int images; /* training images used */
@@ -16,6 +21,36 @@ struct plan {
 /* Expands the model of a spec for its data set. Errors point into the spec. */
 int plan_make(const struct spec *spec, struct plan *ret_plan, struct err *err);
 void plan_done(struct plan *plan);
+
+/* The spec of a job as it is stored, and its plan; both are the caller's to end. It was checked when it was queued: what fails
+ * now is our fault. A job of a larger machine keeps its threads. */
+int plan_of_text(const char *id, const char *text, struct spec *ret_spec, struct plan *ret_plan, struct err *err);
+
+/* --- layers.c --- */
+
+/* The graph as a "model" of layers. New reference; NULL when out of memory. */
+json_t *layers_document(const struct graph *graph);
+
+/* --- from.c --- */
+
+/* Whether what the spec's "from" wants is there and may be seen; fills in the epoch where its last one is wanted. */
+int from_check(struct api *api, struct spec *spec, struct err *err);
+
+/* The files that a spec with "from" starts with, in *room; NULL without it. Borrows from the spec. */
+const struct sched_initial *from_initial(const struct spec *spec, struct sched_initial *room);
+
+/* --- queue.c --- */
+
+struct queue_entry {
+    struct job_new new;
+    const struct sched_initial *initial; /* NULL: none */
+    const char *key, *digest;            /* the Idempotency-Key and the body's SHA-256; NULL: none */
+};
+
+/* Queues a job and answers 202. ERR_LIMIT when too many wait already. */
+int queue_job(struct request *request, const struct queue_entry *entry, struct err *err);
+
+/* --- offer.c --- */
 
 /* ERR_UNSUPPORTED when the probe has answered and no device has the data set, backend, precision or memory; says what there is.
  */

@@ -37,13 +37,12 @@ static int hear_hello(struct attempt *attempt, const struct message *message, st
 
 /* What the store keeps of an epoch beside its text; strings are borrowed. */
 static struct epoch_new epoch_of(const struct message *message, const char *text) {
-    const char *sha256 = json_string_value(json_object_get(message->fields, "weights_sha256"));
     return (struct epoch_new){.epoch = message->epoch,
                               .body = text,
                               .test_accuracy =
                                   json_number_value(json_object_get(json_object_get(message->fields, "test"), "accuracy")),
                               .best = json_is_true(json_object_get(message->fields, "best")),
-                              .weights_sha256 = sha256 != NULL ? sha256 : ""};
+                              .weights_sha256 = json_string_value(json_object_get(message->fields, "weights_sha256"))};
 }
 
 static int hear_epoch(struct attempt *attempt, const struct message *message, struct err *err) {
@@ -57,9 +56,10 @@ static int hear_epoch(struct attempt *attempt, const struct message *message, st
     struct epoch_new new = epoch_of(message, text);
     int rc = store_epoch_add(attempt->sched->options.store, attempt->job.id, attempt->job.attempt, &new, &is_new, err);
     free(text);
-    if (rc == 0 && is_new)
-        attempt->job.epochs_done = message->epoch;
-    return rc;
+    if (rc != 0 || !is_new)
+        return rc;
+    attempt->job.epochs_done = message->epoch;
+    return attempt_verify_epoch(attempt, message->epoch, new.weights_sha256, err);
 }
 
 static int check_rate(struct attempt *attempt, int64_t now_ms, struct err *err) {
@@ -94,10 +94,12 @@ static int hear_progress(struct attempt *attempt, const struct message *message,
 }
 
 static int hear_done(struct attempt *attempt, const struct message *message, struct err *err) {
-    if (message->epochs != attempt->job.epochs || attempt->job.epochs_done != attempt->job.epochs)
+    if (message->epochs != attempt->job.epochs_done || (!message->stopped_early && message->epochs != attempt->job.epochs))
         return err_set(err, ERR_PROTOCOL, "the worker says \"done\" after %d epochs; %d of %d are known", message->epochs,
                        attempt->job.epochs_done, attempt->job.epochs);
     attempt->finished = true;
+    attempt->stopped_early = message->stopped_early;
+    attempt->best_epoch = message->best_epoch;
     return 0;
 }
 

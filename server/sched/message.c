@@ -1,5 +1,4 @@
-/* Checks of what workers say: see message.h. The messages are tables of fields: each must be there, of its kind, within its
- * range; another field than these is an error too, as daemon and worker of one installation always have the same protocol. */
+/* Checks of what workers say: see message.h. The messages are tables of fields. */
 #include "server/sched/message.h"
 
 #include <stdbool.h>
@@ -7,94 +6,129 @@
 
 #include "common/dataset.h"
 #include "common/json.h"
+#include "server/sched/consistent.h"
+#include "server/sched/field.h"
 
-enum kind {
-    KIND_INT,
-    KIND_REAL,
-    KIND_REAL_OR_NULL,
-    KIND_TEXT, /* min to max bytes */
-    KIND_TEXT_OR_NULL,
-    KIND_BOOL,
-    KIND_OBJECT,
-    KIND_OBJECT_OR_NULL,
-    KIND_INTS,    /* an array of integers */
-    KIND_OBJECTS, /* an array of objects */
-    KIND_TEXTS,   /* an array of texts */
-    KIND_CONFUSION,
-    KIND_SOFTMAX
-};
-
-struct field {
-    const char *name;
-    enum kind kind;
-    double min, max;
-    const struct field *inner; /* of objects; ended by a row without a name */
-};
-
-enum { LIST_MAX = 256 };
 static const double big = 9007199254740992.0; /* 2^53: integers are exact up to here */
 static const double huge_real = 1e300;
+enum { TEXT_MAX = 4096, NAME_MAX_BYTES = 255 };
 
 #define END {.name = NULL}
-#define COUNT(name) {name, KIND_INT, 0, big, NULL}
+#define INT(field, least, greatest) {.name = field, .kind = FIELD_INT, .min = least, .max = greatest}
+#define COUNT(field) INT(field, 0, big)
+#define EPOCH(field) INT(field, 1, 1e9)
+#define REAL(field, least) {.name = field, .kind = FIELD_REAL, .min = least, .max = huge_real}
+#define REAL_OR_NULL(field, least) {.name = field, .kind = FIELD_REAL, .form = FORM_OR_NULL, .min = least, .max = huge_real}
+#define SHARE(field) {.name = field, .kind = FIELD_REAL, .max = 1}
+#define SHARE_OR_NULL(field) {.name = field, .kind = FIELD_REAL, .form = FORM_OR_NULL, .max = 1}
+#define TEXT(field, least, most_bytes) {.name = field, .kind = FIELD_TEXT, .min = least, .max = most_bytes}
+#define DIGEST(field) {.name = field, .kind = FIELD_DIGEST}
+#define BOOL(field) {.name = field, .kind = FIELD_BOOL}
+#define OBJECT(field, fields) {.name = field, .kind = FIELD_OBJECT, .inner = fields}
+#define OBJECT_OR_NULL(field, fields) {.name = field, .kind = FIELD_OBJECT, .form = FORM_OR_NULL, .inner = fields}
+#define OBJECTS(field, fields, count) {.name = field, .kind = FIELD_OBJECT, .form = FORM_LIST, .inner = fields, .most = count}
+#define NAMES(field) {.name = field, .kind = FIELD_TEXT, .form = FORM_LIST, .min = 1, .max = NAME_MAX_BYTES}
+#define SHARES(field) {.name = field, .kind = FIELD_REAL, .form = FORM_LIST, .max = 1, .most = DATASET_CLASSES_MAX}
+#define LAYER_REALS(field, least, greatest) \
+    {.name = field, .kind = FIELD_REAL, .form = FORM_LIST_OR_NULLS, .min = least, .max = greatest}
 
 static const struct field resumed_fields[] = {COUNT("epoch"), COUNT("step"), END};
-static const struct field hello_fields[] = {{"protocol", KIND_INT, EVENT_PROTOCOL, EVENT_PROTOCOL, NULL},
-                                            {"backend", KIND_TEXT, 1, 64, NULL},
-                                            {"backend_version", KIND_TEXT, 0, 128, NULL},
-                                            {"device", KIND_TEXT, 1, 256, NULL},
-                                            {"precision", KIND_TEXT, 1, 32, NULL},
-                                            {"threads", KIND_INT, 1, 65536, NULL},
+static const struct field initial_fields[] = {NAMES("taken"), NAMES("fresh"), END};
+static const struct field hello_fields[] = {INT("protocol", EVENT_PROTOCOL, EVENT_PROTOCOL),
+                                            TEXT("program", 1, 64),
+                                            TEXT("backend", 1, 64),
+                                            TEXT("backend_version", 0, 128),
+                                            TEXT("algorithms", 0, TEXT_MAX),
+                                            TEXT("device", 1, 256),
+                                            TEXT("precision", 1, 32),
+                                            INT("threads", 1, 65536),
+                                            DIGEST("data_sha256"),
+                                            INT("train_images", 1, big),
+                                            COUNT("validation_images"),
+                                            INT("test_images", 1, big),
+                                            OBJECT_OR_NULL("initial", initial_fields),
                                             COUNT("parameters"),
                                             COUNT("memory_bytes"),
-                                            {"resumed", KIND_OBJECT_OR_NULL, 0, 0, resumed_fields},
+                                            OBJECT_OR_NULL("resumed", resumed_fields),
                                             END};
-static const struct field progress_fields[] = {{"epoch", KIND_INT, 1, 1e9, NULL},
-                                               {"epochs", KIND_INT, 1, 1e9, NULL},
-                                               {"phase", KIND_TEXT, 1, 16, NULL},
+static const struct field progress_fields[] = {EPOCH("epoch"),
+                                               EPOCH("epochs"),
+                                               TEXT("phase", 1, 16),
                                                COUNT("step"),
                                                COUNT("steps"),
-                                               {"loss", KIND_REAL_OR_NULL, -huge_real, huge_real, NULL},
-                                               {"images_per_second", KIND_REAL_OR_NULL, 0, huge_real, NULL},
-                                               {"seconds_left", KIND_REAL_OR_NULL, 0, huge_real, NULL},
+                                               REAL_OR_NULL("loss", -huge_real),
+                                               REAL_OR_NULL("images_per_second", 0),
+                                               REAL_OR_NULL("seconds_left", 0),
                                                END};
-static const struct field train_fields[] = {
-    {"loss", KIND_REAL, -huge_real, huge_real, NULL}, {"accuracy", KIND_REAL, 0, 1, NULL}, END};
-static const struct field test_fields[] = {{"loss", KIND_REAL, -huge_real, huge_real, NULL},
-                                           {"accuracy", KIND_REAL, 0, 1, NULL},
-                                           {"confusion", KIND_CONFUSION, 0, big, NULL},
-                                           {"softmax", KIND_SOFTMAX, 0, 1.000001, NULL},
-                                           {"labels", KIND_INTS, 0, DATASET_CLASSES_MAX - 1, NULL},
-                                           END};
-static const struct field epoch_fields[] = {{"epoch", KIND_INT, 1, 1e9, NULL},
-                                            {"train", KIND_OBJECT, 0, 0, train_fields},
-                                            {"test", KIND_OBJECT, 0, 0, test_fields},
-                                            {"lr", KIND_REAL, 0, huge_real, NULL},
-                                            {"seconds", KIND_REAL, 0, huge_real, NULL},
-                                            {"images_per_second", KIND_REAL, 0, huge_real, NULL},
-                                            END};
-static const struct field checkpoint_fields[] = {
-    {"epoch", KIND_INT, 0, 1e9, NULL}, COUNT("step"), {"file", KIND_TEXT, 1, 255, NULL}, COUNT("bytes"), END};
-static const struct field done_fields[] = {{"epochs", KIND_INT, 1, 1e9, NULL}, END};
-static const struct field error_fields[] = {
-    {"code", KIND_TEXT, 1, 31, NULL}, {"text", KIND_TEXT, 1, 4096, NULL}, {"pointer", KIND_TEXT, 0, 256, NULL}, END};
 
-static const struct field backend_fields[] = {
-    {"name", KIND_TEXT, 1, 64, NULL}, {"version", KIND_TEXT, 0, 128, NULL}, {"precisions", KIND_TEXTS, 1, 32, NULL}, END};
-static const struct field unusable_fields[] = {{"name", KIND_TEXT, 1, 64, NULL}, {"reason", KIND_TEXT, 0, 2048, NULL}, END};
-static const struct field device_fields[] = {{"id", KIND_TEXT, 1, 63, NULL},
-                                             {"name", KIND_TEXT, 0, 256, NULL},
-                                             {"threads", KIND_INT, 1, 65536, NULL},
+static const struct field train_fields[] = {REAL("loss", -huge_real), SHARE("accuracy"), END};
+static const struct field validation_fields[] = {REAL("loss", -huge_real), SHARE("accuracy"), SHARE_OR_NULL("top5"), END};
+static const struct field mean_fields[] = {SHARE("precision"), SHARE("recall"), SHARE("f1"), END};
+static const struct field report_fields[] = {
+    SHARES("precision"),
+    SHARES("recall"),
+    SHARES("f1"),
+    {.name = "support", .kind = FIELD_INT, .form = FORM_LIST, .max = big, .most = DATASET_CLASSES_MAX},
+    OBJECT("macro", mean_fields),
+    OBJECT("weighted", mean_fields),
+    END};
+static const struct field pair_fields[] = {COUNT("true"), COUNT("predicted"), INT("count", 1, big), END};
+static const struct field class_fields[] = {COUNT("class"), INT("count", 1, big), END};
+static const struct field confused_fields[] = {OBJECTS("pairs", pair_fields, EVENT_CONFUSED_MAX),
+                                               OBJECTS("classes", class_fields, EVENT_CONFUSED_MAX), END};
+static const struct field test_fields[] = {
+    REAL("loss", -huge_real),
+    SHARE("accuracy"),
+    SHARE_OR_NULL("top5"),
+    SHARE("ece"),
+    {.name = "confusion", .kind = FIELD_INT, .form = FORM_MATRIX, .max = big, .most = DATASET_CLASSES_MAX},
+    OBJECT("report", report_fields),
+    OBJECT("most_confused", confused_fields),
+    {.name = "softmax", .kind = FIELD_REAL, .form = FORM_MATRIX, .max = 1.000001, .most = DATASET_CLASSES_MAX},
+    {.name = "labels", .kind = FIELD_INT, .form = FORM_LIST, .max = big, .most = EVENT_CLASSES_SOFTMAX_IMAGES},
+    END};
+static const struct field weights_fields[] = {NAMES("name"), LAYER_REALS("gradient_norm", 0, huge_real),
+                                              LAYER_REALS("weight_norm", 0, huge_real), LAYER_REALS("update_ratio", 0, huge_real),
+                                              END};
+static const struct field activations_fields[] = {NAMES("name"), LAYER_REALS("mean", -huge_real, huge_real),
+                                                  LAYER_REALS("deviation", 0, huge_real), LAYER_REALS("dead", 0, 1), END};
+static const struct field layers_fields[] = {OBJECT("weights", weights_fields), OBJECT("activations", activations_fields), END};
+static const struct field epoch_fields[] = {EPOCH("epoch"),
+                                            OBJECT("train", train_fields),
+                                            OBJECT_OR_NULL("validation", validation_fields),
+                                            OBJECT("test", test_fields),
+                                            OBJECT("layers", layers_fields),
+                                            DIGEST("weights_sha256"),
+                                            {.name = "best", .kind = FIELD_BOOL, .form = FORM_OR_NULL},
+                                            REAL("lr", 0),
+                                            REAL("seconds", 0),
+                                            REAL("images_per_second", 0),
+                                            END};
+
+static const struct field checkpoint_fields[] = {INT("epoch", 0, 1e9), COUNT("step"), TEXT("file", 1, NAME_MAX_BYTES),
+                                                 COUNT("bytes"), END};
+static const struct field done_fields[] = {EPOCH("epochs"),
+                                           BOOL("stopped_early"),
+                                           {.name = "best_epoch", .kind = FIELD_INT, .form = FORM_OR_NULL, .min = 1, .max = 1e9},
+                                           END};
+static const struct field error_fields[] = {TEXT("code", 1, 31), TEXT("text", 1, TEXT_MAX), TEXT("pointer", 0, 256), END};
+
+static const struct field backend_fields[] = {TEXT("name", 1, 64),
+                                              TEXT("version", 0, 128),
+                                              {.name = "precisions", .kind = FIELD_TEXT, .form = FORM_LIST, .min = 1, .max = 32},
+                                              END};
+static const struct field unusable_fields[] = {TEXT("name", 1, 64), TEXT("reason", 0, 2048), END};
+static const struct field device_fields[] = {TEXT("id", 1, 63),
+                                             TEXT("name", 0, 256),
+                                             INT("threads", 1, 65536),
                                              COUNT("memory_bytes"),
-                                             {"backends", KIND_OBJECTS, 0, 0, backend_fields},
-                                             {"unusable", KIND_OBJECTS, 0, 0, unusable_fields},
+                                             OBJECTS("backends", backend_fields, 0),
+                                             OBJECTS("unusable", unusable_fields, 0),
                                              END};
 static const struct field dataset_fields[] = {
-    {"name", KIND_TEXT, 1, 64, NULL}, {"available", KIND_BOOL, 0, 0, NULL}, {"reason", KIND_TEXT_OR_NULL, 0, 2048, NULL}, END};
-static const struct field probe_fields[] = {{"protocol", KIND_INT, EVENT_PROTOCOL, EVENT_PROTOCOL, NULL},
-                                            {"devices", KIND_OBJECTS, 0, 0, device_fields},
-                                            {"datasets", KIND_OBJECTS, 0, 0, dataset_fields},
-                                            END};
+    TEXT("name", 1, 64), BOOL("available"), {.name = "reason", .kind = FIELD_TEXT, .form = FORM_OR_NULL, .max = 2048}, END};
+static const struct field probe_fields[] = {INT("protocol", EVENT_PROTOCOL, EVENT_PROTOCOL), OBJECTS("devices", device_fields, 0),
+                                            OBJECTS("datasets", dataset_fields, 0), END};
 
 static const struct {
     const char *name;
@@ -105,116 +139,6 @@ static const struct {
     [EVENT_DONE] = {"done", done_fields},    [EVENT_ERROR] = {"error", error_fields},
 };
 enum { TYPES_N = sizeof types / sizeof types[0] };
-
-static int check_object(const json_t *object, const struct field *fields, const char *where, struct err *err);
-
-static bool int_fits(const json_t *value, const struct field *field) {
-    return json_is_integer(value) && (double)json_integer_value(value) >= field->min &&
-           (double)json_integer_value(value) <= field->max;
-}
-
-static bool real_fits(const json_t *value, const struct field *field) {
-    return json_is_number(value) && json_number_value(value) >= field->min && json_number_value(value) <= field->max;
-}
-
-static bool text_fits(const json_t *value, const struct field *field) {
-    return json_is_string(value) && (double)json_string_length(value) >= field->min &&
-           (double)json_string_length(value) <= field->max;
-}
-
-typedef bool fits_fn(const json_t *value, const struct field *field);
-
-static bool array_fits(const json_t *array, const struct field *field, fits_fn *fits) {
-    size_t i;
-    json_t *item;
-    if (!json_is_array(array) || json_array_size(array) > LIST_MAX)
-        return false;
-    json_array_foreach(array, i, item) {
-        if (!fits(item, field))
-            return false;
-    }
-    return true;
-}
-
-/* Rows of equal length; or a square. */
-static bool matrix_fits(const json_t *rows, const struct field *field, size_t rows_max, bool square, fits_fn *fits) {
-    size_t i, columns = square ? json_array_size(rows) : json_array_size(json_array_get(rows, 0));
-    json_t *row;
-    if (!json_is_array(rows) || json_array_size(rows) < 1 || json_array_size(rows) > rows_max || columns < 1)
-        return false;
-    json_array_foreach(rows, i, row) {
-        if (json_array_size(row) != columns || !array_fits(row, field, fits))
-            return false;
-    }
-    return true;
-}
-
-static int check_objects(const json_t *array, const struct field *field, const char *where, struct err *err) {
-    size_t i;
-    json_t *item;
-    if (!json_is_array(array) || json_array_size(array) > LIST_MAX)
-        return err_set(err, ERR_PROTOCOL, "\"%s\" of %s is not a list of at most %d", field->name, where, LIST_MAX);
-    json_array_foreach(array, i, item) {
-        if (check_object(item, field->inner, field->name, err) != 0)
-            return -1;
-    }
-    return 0;
-}
-
-static bool fits(const json_t *value, const struct field *field) {
-    switch (field->kind) {
-    case KIND_INT:
-        return int_fits(value, field);
-    case KIND_REAL:
-        return real_fits(value, field);
-    case KIND_REAL_OR_NULL:
-        return json_is_null(value) || real_fits(value, field);
-    case KIND_TEXT:
-        return text_fits(value, field);
-    case KIND_TEXT_OR_NULL:
-        return json_is_null(value) || text_fits(value, field);
-    case KIND_BOOL:
-        return json_is_boolean(value);
-    case KIND_INTS:
-        return array_fits(value, field, int_fits);
-    case KIND_TEXTS:
-        return array_fits(value, field, text_fits);
-    case KIND_CONFUSION:
-        return matrix_fits(value, field, DATASET_CLASSES_MAX, true, int_fits);
-    case KIND_SOFTMAX:
-        return matrix_fits(value, field, EVENT_CLASSES_SOFTMAX_IMAGES, false, real_fits);
-    case KIND_OBJECT:
-        return json_is_object(value);
-    case KIND_OBJECT_OR_NULL:
-        return json_is_null(value) || json_is_object(value);
-    case KIND_OBJECTS:
-        return json_is_array(value);
-    }
-    return false;
-}
-
-static int check_field(const json_t *value, const struct field *field, const char *where, struct err *err) {
-    if (value == NULL)
-        return err_set(err, ERR_PROTOCOL, "%s lacks \"%s\"", where, field->name);
-    if (!fits(value, field))
-        return err_set(err, ERR_PROTOCOL, "\"%s\" of %s has a wrong type or is out of range", field->name, where);
-    if (field->kind == KIND_OBJECTS)
-        return check_objects(value, field, where, err);
-    return json_is_object(value) ? check_object(value, field->inner, field->name, err) : 0;
-}
-
-static int check_object(const json_t *object, const struct field *fields, const char *where, struct err *err) {
-    if (!json_is_object(object))
-        return err_set(err, ERR_PROTOCOL, "%s is not an object", where);
-    size_t known = 0;
-    for (const struct field *field = fields; field->name != NULL; field++, known++) {
-        if (check_field(json_object_get(object, field->name), field, where, err) != 0)
-            return -1;
-    }
-    if (json_object_size(object) != known)
-        return err_set(err, ERR_PROTOCOL, "%s has %zu fields, %zu are known", where, json_object_size(object), known);
-    return 0;
-}
 
 /* Takes "type" and "seq" out of a line. */
 static int take_envelope(json_t *line, int64_t seq, enum event_type *ret_type, struct err *err) {
@@ -240,9 +164,10 @@ static int int_of(const json_t *fields, const char *name) {
 /* What an "error" line says, as our own failure. */
 static int read_error(const json_t *fields, struct err *ret_said, struct err *err) {
     const char *name = json_string_value(json_object_get(fields, "code"));
-    enum err_code code;
-    if (err_parse(name, &code) && code != ERR_NONE) {
-        err_at(ret_said, code, json_string_value(json_object_get(fields, "pointer")), "%s",
+    for (int code = ERR_NONE + 1; code <= ERR_FULL; code++) {
+        if (strcmp(err_name((enum err_code)code), name) != 0)
+            continue;
+        err_at(ret_said, (enum err_code)code, json_string_value(json_object_get(fields, "pointer")), "%s",
                json_string_value(json_object_get(fields, "text")));
         return 0;
     }
@@ -251,17 +176,16 @@ static int read_error(const json_t *fields, struct err *ret_said, struct err *er
 
 /* Checks that go across fields. */
 static int check_whole(const struct message *message, struct err *err) {
-    const json_t *test = json_object_get(message->fields, "test");
     const char *phase = json_string_value(json_object_get(message->fields, "phase"));
     const char *file = json_string_value(json_object_get(message->fields, "file"));
-    if (test != NULL) {
-        const json_t *softmax = json_object_get(test, "softmax");
-        if (json_array_size(json_object_get(test, "labels")) != json_array_size(softmax) ||
-            json_array_size(json_array_get(softmax, 0)) != json_array_size(json_object_get(test, "confusion")))
-            return err_set(err, ERR_PROTOCOL, "\"labels\", \"softmax\" and \"confusion\" of an epoch do not fit together");
-    }
-    if (phase != NULL && strcmp(phase, "train") != 0 && strcmp(phase, "test") != 0)
-        return err_set(err, ERR_PROTOCOL, "the phase of a progress line is neither train nor test");
+    if (message->type == EVENT_EPOCH)
+        return epoch_consistent(message->fields, err);
+    if (message->type == EVENT_DONE && message->best_epoch > message->epochs)
+        return err_set(err, ERR_PROTOCOL, "the best epoch is %d of %d trained ones", message->best_epoch, message->epochs);
+    if (message->type == EVENT_DONE && message->stopped_early && message->best_epoch == 0)
+        return err_set(err, ERR_PROTOCOL, "the worker stopped early without a best epoch");
+    if (phase != NULL && strcmp(phase, "train") != 0 && strcmp(phase, "validation") != 0 && strcmp(phase, "test") != 0)
+        return err_set(err, ERR_PROTOCOL, "the phase of a progress line is neither train nor validation nor test");
     if (file != NULL && strchr(file, '/') != NULL)
         return err_set(err, ERR_PROTOCOL, "the file of a checkpoint lies outside the job's directory");
     return 0;
@@ -271,12 +195,14 @@ static int fill(json_t *line, int64_t seq, struct message *message, struct err *
     if (!json_is_object(line))
         return err_set(err, ERR_PROTOCOL, "line %lld of the worker is not an object", (long long)seq);
     if (take_envelope(line, seq, &message->type, err) != 0 ||
-        check_object(line, types[message->type].fields, types[message->type].name, err) != 0)
+        field_check(line, types[message->type].fields, types[message->type].name, err) != 0)
         return -1;
     json_object_del(line, "protocol");
     message->fields = line;
     message->epoch = int_of(line, "epoch");
     message->epochs = int_of(line, "epochs");
+    message->best_epoch = int_of(line, "best_epoch");
+    message->stopped_early = json_is_true(json_object_get(line, "stopped_early"));
     if (message->type == EVENT_ERROR && read_error(line, &message->said, err) != 0)
         return -1;
     return check_whole(message, err);
@@ -308,7 +234,7 @@ json_t *message_parse_probe(const char *text, size_t size, struct err *err) {
         err_set(err, ERR_PROTOCOL, "the probe's answer is not JSON: %.300s", why.text);
         return NULL;
     }
-    if (check_object(answer, probe_fields, "the probe's answer", err) != 0) {
+    if (field_check(answer, probe_fields, "the probe's answer", err) != 0) {
         json_decref(answer);
         return NULL;
     }
@@ -323,7 +249,7 @@ int message_check_inspection(const char *text, size_t size, struct err *err) {
     const json_t *error = json_object_get(answer, "error");
     int rc = json_is_object(answer) ? 0 : err_set(err, ERR_PROTOCOL, "the answer about a network is not an object");
     if (rc == 0 && error != NULL)
-        rc = check_object(error, error_fields, "\"error\"", err) != 0 || read_error(error, &said, err) != 0
+        rc = field_check(error, error_fields, "\"error\"", err) != 0 || read_error(error, &said, err) != 0
                  ? -1
                  : err_at(err, said.code, said.pointer, "%s", said.text);
     json_decref(answer);

@@ -3,6 +3,7 @@
 #define SCHED_MESSAGE_H
 
 #include <jansson.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -11,10 +12,12 @@
 
 struct message {
     enum event_type type;
-    int epoch;       /* of progress, epoch and checkpoint */
-    int epochs;      /* of progress and done */
-    json_t *fields;  /* the line without "type", "seq" and "protocol" */
-    struct err said; /* of error */
+    int epoch;          /* of progress, epoch and checkpoint */
+    int epochs;         /* of progress and done */
+    int best_epoch;     /* of done; 0: none */
+    bool stopped_early; /* of done */
+    json_t *fields;     /* the line without "type", "seq" and "protocol" */
+    struct err said;    /* of error */
 };
 
 /* Parses a line that must carry this seq. ERR_PROTOCOL says what is wrong. */

@@ -57,7 +57,7 @@ enum attempt_phase {
     ATTEMPT_FILED,   /* the move is written, not yet committed */
 };
 
-enum attempt_stop { STOP_NONE, STOP_CANCEL, STOP_DRAIN, STOP_STORAGE };
+enum attempt_stop { STOP_NONE, STOP_CANCEL, STOP_DRAIN, STOP_STORAGE, STOP_DIFFERS };
 
 struct attempt {
     struct attempt *next;
@@ -74,10 +74,12 @@ struct attempt {
     int64_t seq, progress_ms, window_ms;
     int window_lines;
     bool greeted, finished; /* said hello; said done */
-    bool killed;            /* by us, for taking too long to stop */
-    bool wrote;             /* in this turn */
-    struct err said;        /* the worker's "error" line */
-    struct err fault;       /* why we gave up on it: protocol, launch */
+    bool stopped_early;     /* what "done" said: fewer epochs than asked for are all; the best one, 0: none */
+    int best_epoch;
+    bool killed;      /* by us, for taking too long to stop */
+    bool wrote;       /* in this turn */
+    struct err said;  /* the worker's "error" line */
+    struct err fault; /* why we gave up on it: protocol, launch */
     struct proc_end end;
 };
 
@@ -102,6 +104,17 @@ void attempt_fault(struct attempt *attempt, const struct err *why);
 /* A write of the attempt failed: an attempt that is not current any more is a fault, a full disk stops the worker. */
 void attempt_write_failed(struct attempt *attempt, const struct err *why);
 
+/* --- verify.c --- */
+
+/* Compares a new epoch of a verifying job with the verified one's. The first difference is written and ends the attempt. */
+int attempt_verify_epoch(struct attempt *attempt, int epoch, const char *sha256, struct err *err);
+
+/* Writes the answer of a verifying job that is about to succeed. */
+int attempt_verify_end(struct attempt *attempt, const struct job *job, struct err *err);
+
+/* ERR_CONFLICT when another try of a verifying job could tell nothing. */
+int verify_check_retry(const struct sched *sched, const struct job *job, struct err *err);
+
 /* --- verdict.c --- */
 
 /* Writes what has become of the job of an ended attempt. Phase FILED on success; else it stays ENDED, to be tried again. */
@@ -109,8 +122,11 @@ void attempt_file(struct attempt *attempt);
 
 /* --- sched.c --- */
 
-struct doomed { /* a directory to be removed after the commit */
-    struct doomed *next;
+/* For the daemon itself, which acts for nobody. */
+extern const struct viewer daemon_viewer;
+
+struct named { /* a job in a list */
+    struct named *next;
     char id[JOB_ID_MAX];
 };
 
@@ -120,7 +136,8 @@ struct sched {
     struct probe *probe;
     struct attempt *attempts;
     struct inspection *inspections;
-    struct doomed *doomed;
+    struct named *doomed;     /* jobs whose directories go after a commit */
+    struct named *placed;     /* new ones with files in theirs, which go when the commit fails */
     struct loop_timer *pause; /* armed: nothing is claimed or written again until it fires */
     bool paused, draining;
     loop_fn *drained;
@@ -130,6 +147,9 @@ struct sched {
 
 /* Claims nothing and writes no job's end for some seconds: the store is full or short of memory. */
 void sched_pause(struct sched *sched);
+
+/* Removes a job's directory; what cannot be removed is logged. */
+void sched_remove_dir(const struct sched *sched, const char *id);
 
 /* DATA/jobs/ID. */
 int sched_job_dir(const struct sched *sched, const char *id, char ret_path[PATH_MAX], struct err *err);

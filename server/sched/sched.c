@@ -13,7 +13,7 @@
 /* After a commit that failed for want of space: how long until anything is tried again. */
 enum { PAUSE_MS = 5000 };
 
-static const struct viewer daemon_viewer = {.sees_all = true};
+const struct viewer daemon_viewer = {.sees_all = true};
 
 int sched_job_dir(const struct sched *sched, const char *id, char ret_path[PATH_MAX], struct err *err) {
     if (strspn(id, "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz") != strlen(id) || id[0] == '\0')
@@ -76,12 +76,19 @@ int sched_new(const struct sched_options *options, struct sched **ret_sched, str
     return 0;
 }
 
-static void doomed_clear(struct sched *sched) {
-    while (sched->doomed != NULL) {
-        struct doomed *doomed = sched->doomed;
-        sched->doomed = doomed->next;
-        free(doomed);
+static void clear(struct named **list) {
+    while (*list != NULL) {
+        struct named *named = *list;
+        *list = named->next;
+        free(named);
     }
+}
+
+void sched_remove_dir(const struct sched *sched, const char *id) {
+    char path[PATH_MAX];
+    struct err why = {0};
+    if (sched_job_dir(sched, id, path, &why) != 0 || file_remove_tree(path, &why) != 0)
+        log_line("warning", "directory-kept", "job", id, "reason", why.text, (char *)NULL);
 }
 
 void sched_free(struct sched *sched) {
@@ -92,8 +99,9 @@ void sched_free(struct sched *sched) {
         sched->attempts = attempt->next;
         attempt_free(attempt);
     }
-    doomed_clear(sched);
     inspections_free(sched);
+    clear(&sched->doomed);
+    clear(&sched->placed);
     probe_free(sched->probe);
     loop_timer_remove(sched->pause);
     free(sched->data_dir);
@@ -117,14 +125,12 @@ static const struct attempt *on_device(const struct sched *sched, const char *de
     return attempt;
 }
 
-static void doomed_remove(struct sched *sched) {
-    for (const struct doomed *doomed = sched->doomed; doomed != NULL; doomed = doomed->next) {
-        char path[PATH_MAX];
-        struct err why = {0};
-        if (sched_job_dir(sched, doomed->id, path, &why) != 0 || file_remove_tree(path, &why) != 0)
-            log_line("warning", "directory-kept", "job", doomed->id, "reason", why.text, (char *)NULL);
-    }
-    doomed_clear(sched);
+/* Directories follow the rows: what was deleted goes after the commit, what was placed for new jobs when it failed. */
+static void settle_dirs(struct sched *sched, bool committed) {
+    for (const struct named *job = committed ? sched->doomed : sched->placed; job != NULL; job = job->next)
+        sched_remove_dir(sched, job->id);
+    clear(&sched->doomed);
+    clear(&sched->placed);
 }
 
 /* What a lost commit means for an attempt: a claim never happened, a worker is stopped since the store lacks what it said, an end
@@ -134,6 +140,8 @@ static bool lose(struct attempt *attempt) {
     case ATTEMPT_CLAIMED:
         return true;
     case ATTEMPT_RUNNING:
+        if (attempt->wrote && attempt->stop == STOP_DIFFERS) /* a difference that is not on disk was not found */
+            attempt->stop = STOP_NONE;
         if (attempt->wrote)
             attempt_stop(attempt, STOP_STORAGE);
         return false;
@@ -209,12 +217,9 @@ static void claim_all(struct sched *sched) {
 }
 
 void sched_committed(struct sched *sched, bool committed) {
-    if (committed) {
-        doomed_remove(sched);
-    } else {
-        doomed_clear(sched);
+    settle_dirs(sched, committed);
+    if (!committed)
         sched_pause(sched);
-    }
     each_attempt(sched, committed ? keep : lose);
     if (committed && !sched->paused && !sched->draining)
         claim_all(sched);
@@ -268,7 +273,9 @@ int sched_retry(struct sched *sched, const struct viewer *viewer, const char *id
         return -1;
     int rc;
     if (job.state == JOB_FAILED || job.state == JOB_CANCELLED)
-        rc = store_job_move(sched->options.store, id, job.state, job.attempt, JOB_QUEUED, NULL, ret_job, err);
+        rc = verify_check_retry(sched, &job, err) != 0
+                 ? -1
+                 : store_job_move(sched->options.store, id, job.state, job.attempt, JOB_QUEUED, NULL, ret_job, err);
     else
         rc = err_set(err, ERR_CONFLICT, "job %s is %s; only a failed or cancelled job can be tried again", job.id,
                      job_state_name(job.state));
@@ -277,7 +284,7 @@ int sched_retry(struct sched *sched, const struct viewer *viewer, const char *id
 }
 
 int sched_delete(struct sched *sched, const struct viewer *viewer, const char *id, struct err *err) {
-    struct doomed *doomed = calloc(1, sizeof *doomed);
+    struct named *doomed = calloc(1, sizeof *doomed);
     if (doomed == NULL)
         return err_set(err, ERR_MEMORY, "out of memory while deleting a job");
     if (store_job_delete(sched->options.store, viewer, id, err) != 0) {

@@ -74,6 +74,14 @@ struct sched_weights {
 /* The file of a kept epoch's weights, or of the newest kept one. ERR_NOT_FOUND says which epochs there are. */
 int sched_weights_find(const struct sched *sched, const char *id, int epoch, struct sched_weights *ret_weights, struct err *err);
 
+struct sched_kept {
+    int epoch;
+    int64_t bytes;
+};
+
+/* The epochs whose weights are kept, rising: weights/epoch-N.safetensors. The caller frees; NULL and 0 when there are none. */
+int sched_weights_list(const struct sched *sched, const char *id, struct sched_kept **ret_list, size_t *ret_n, struct err *err);
+
 /* --- inspect.c: looking into a network while it trains or afterwards --- */
 
 struct inspection;
@@ -96,6 +104,31 @@ int sched_inspect(struct sched *sched, const struct sched_question *question, st
 
 /* Nobody wants the answer any more: fn is not called. To be used before it was. */
 void sched_inspect_abandon(struct inspection *inspection);
+/* --- files.c --- */
+
+/* Opens a file of a job's directory for reading; the caller closes it. ERR_NOT_FOUND when there is none. */
+int sched_file_open(struct sched *sched, const char *id, const char *name, int *ret_fd, uint64_t *ret_size, struct err *err);
+
+/* --- initial.c: what a job starts from --- */
+
+enum initial_kind {
+    INITIAL_WEIGHTS,    /* the kept weights of an epoch */
+    INITIAL_CHECKPOINT, /* the checkpoint and the epochs before it, to go on exactly */
+    INITIAL_SAME        /* what the other job started from itself */
+};
+
+struct sched_initial {
+    enum initial_kind kind;
+    const char *job;
+    int epoch; /* of INITIAL_WEIGHTS */
+};
+
+/* Links what a new job starts from into its directory, and syncs it; to be called before the turn's commit. When the commit
+ * fails, nothing of it is left. ERR_FIELD at /from/... when the files are not there. */
+int sched_initial_place(struct sched *sched, const struct sched_initial *initial, const char *to, struct err *err);
+
+/* Takes it back within the turn, since the job is not queued after all. A job without anything placed is fine. */
+void sched_initial_drop(struct sched *sched, const char *to);
 
 struct sched_counters { /* since start; for /metrics */
     int64_t workers_started, workers_died, jobs_retried, events_received;

@@ -32,7 +32,14 @@ static bool obeyed(const struct attempt *attempt) {
     return attempt->stop != STOP_NONE && (attempt->killed || exited(attempt, WORKER_EXIT_STOPPED));
 }
 
-static void judge_stop(enum attempt_stop stop, struct verdict *verdict) {
+static void explain_difference(const struct job *job, struct verdict *verdict) {
+    char text[160];
+    snprintf(text, sizeof text, "its weights differ from those of job %s after epoch %d; the rest would tell nothing new",
+             job->verifies, job->verification.epoch);
+    explain(verdict, CANCEL, ERR_CONFLICT, text);
+}
+
+static void judge_stop(enum attempt_stop stop, const struct job *job, struct verdict *verdict) {
     switch (stop) {
     case STOP_CANCEL:
         explain(verdict, CANCEL, ERR_NONE, "");
@@ -40,6 +47,9 @@ static void judge_stop(enum attempt_stop stop, struct verdict *verdict) {
     case STOP_DRAIN:
     case STOP_NONE:
         explain(verdict, RESUME, ERR_UNAVAILABLE, "residuumd was stopped; the job goes on from its last checkpoint");
+        return;
+    case STOP_DIFFERS:
+        explain_difference(job, verdict);
         return;
     case STOP_STORAGE:
         explain(verdict, RESUME, ERR_FULL, "the store could not be written; the job goes on from its last checkpoint");
@@ -58,12 +68,13 @@ static struct verdict judge(const struct attempt *attempt, const struct job *job
     struct verdict verdict = {.outcome = SUCCEED};
     bool complete = attempt->finished && attempt->fault.code == ERR_NONE && exited(attempt, WORKER_EXIT_DONE);
     bool launched = attempt->seq > 0 || attempt->end.by_signal || attempt->end.code != 0 || attempt->fault.code != ERR_NONE;
-    if (complete && job->state == JOB_RUNNING && job->epochs_done == job->epochs)
+    if (complete && job->state == JOB_RUNNING && job->epochs_done == attempt->job.epochs_done)
         return verdict;
     if (complete) /* but a commit failed, so the store has not all that was said */
-        judge_stop(STOP_STORAGE, &verdict);
-    else if (attempt->stop == STOP_CANCEL || attempt->stop == STOP_STORAGE || !launched || obeyed(attempt))
-        judge_stop(attempt->stop, &verdict);
+        judge_stop(STOP_STORAGE, job, &verdict);
+    else if (attempt->stop == STOP_CANCEL || attempt->stop == STOP_STORAGE || attempt->stop == STOP_DIFFERS || !launched ||
+             obeyed(attempt))
+        judge_stop(attempt->stop, job, &verdict);
     else if (attempt->fault.code != ERR_NONE)
         explain(&verdict, RETRY, attempt->fault.code, attempt->fault.text);
     else if (attempt->said.code != ERR_NONE && (exited(attempt, WORKER_EXIT_FAILED) || exited(attempt, WORKER_EXIT_RETRY)))
@@ -101,7 +112,9 @@ static int move(struct attempt *attempt, const struct job *job, const struct ver
     char *text = verdict->code != ERR_NONE ? reason_text(attempt, verdict, given_up ? job->tries : 0) : NULL;
     struct job_change change = {.reason = verdict->code != ERR_NONE ? err_name(verdict->code) : NULL,
                                 .reason_text = text != NULL ? text : verdict->text,
-                                .uncounted = verdict->outcome == RESUME};
+                                .uncounted = verdict->outcome == RESUME,
+                                .stopped_early = verdict->outcome == SUCCEED && attempt->stopped_early,
+                                .best_epoch = verdict->outcome == SUCCEED ? attempt->best_epoch : 0};
     int rc = store_job_move(sched->options.store, job->id, job->state, job->attempt, to, &change, NULL, err);
     free(text);
     if (rc == 0 && to == JOB_QUEUED)
@@ -114,14 +127,16 @@ static int move(struct attempt *attempt, const struct job *job, const struct ver
 /* Writes the move of a job that is still this attempt's; one that is not needs none. */
 static int file(struct attempt *attempt, struct err *err) {
     struct store *store = attempt->sched->options.store;
-    struct viewer daemon = {.sees_all = true};
     struct job job;
-    if (store_job_get(store, &daemon, attempt->job.id, &job, err) != 0)
+    if (store_job_get(store, &daemon_viewer, attempt->job.id, &job, err) != 0)
         return err->code == ERR_NOT_FOUND ? 0 : -1;
     int rc = 0;
     if (job.attempt == attempt->job.attempt && (job.state == JOB_STARTING || job.state == JOB_RUNNING)) {
         struct verdict verdict = judge(attempt, &job);
-        rc = move(attempt, &job, &verdict, err);
+        if (verdict.outcome == SUCCEED)
+            rc = attempt_verify_end(attempt, &job, err);
+        if (rc == 0)
+            rc = move(attempt, &job, &verdict, err);
     }
     job_done(&job);
     return rc;

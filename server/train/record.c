@@ -25,18 +25,20 @@ static json_t *train_json(const struct train_state *s) {
     return json_pack("{s:f, s:f}", "loss", s->loss_sum / seen, "accuracy", (double)s->correct / seen);
 }
 
-/* Protocol 1 knows only a part of the test's results. */
-static json_t *test_json(const struct outcome *outcome) {
-    json_t *test = metrics_full_json(&outcome->test);
-    static const char *const later[] = {"top5", "ece", "report", "most_confused"};
-    for (size_t i = 0; i < sizeof later / sizeof later[0]; i++)
-        json_object_del(test, later[i]);
-    return test;
+static json_t *validation_json(const struct outcome *outcome) {
+    return outcome->validation.n > 0 ? metrics_brief_json(&outcome->validation) : json_null();
+}
+
+static json_t *best_json(const struct outcome *outcome, int epoch) {
+    return outcome->validation.n > 0 ? json_boolean(outcome->selection.best_epoch == epoch) : json_null();
 }
 
 json_t *epoch_json(const struct trainer *t, const struct outcome *outcome) {
     const struct train_state *s = &t->state;
-    return json_pack("{s:i, s:o, s:o, s:f, s:f, s:f}", "epoch", s->epoch + 1, "train", train_json(s), "test", test_json(outcome),
-                     "lr", outcome->lr, "seconds", s->seconds + outcome->seconds, "images_per_second",
-                     s->seconds > 0 ? (double)s->seen / s->seconds : 0.0);
+    int epoch = s->epoch + 1;
+    return json_pack("{s:i, s:o, s:o, s:o, s:{s:o, s:o}, s:s, s:o, s:f, s:f, s:f}", "epoch", epoch, "train", train_json(s),
+                     "validation", validation_json(outcome), "test", metrics_full_json(&outcome->test), "layers", "weights",
+                     layers_weights_json(&t->layers), "activations", activations_json(&outcome->activations), "weights_sha256",
+                     outcome->weights_sha256, "best", best_json(outcome, epoch), "lr", outcome->lr, "seconds",
+                     s->seconds + outcome->seconds, "images_per_second", s->seconds > 0 ? (double)s->seen / s->seconds : 0.0);
 }

@@ -35,7 +35,9 @@ static int done(struct trainer *t, struct err *err) {
     if (early)
         say("stopped early: no improvement on the validation set in %d epochs", s->selection.waited);
     say("done");
-    return emit_event(t->emit, EVENT_DONE, json_pack("{s:i}", "epochs", s->epoch), err);
+    json_t *best = s->selection.best_epoch > 0 ? json_integer(s->selection.best_epoch) : json_null();
+    return emit_event(t->emit, EVENT_DONE,
+                      json_pack("{s:i, s:b, s:o}", "epochs", s->epoch, "stopped_early", (int)early, "best_epoch", best), err);
 }
 
 static int run_epochs(struct trainer *t, bool *ret_stopped, struct err *err) {

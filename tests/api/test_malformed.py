@@ -13,12 +13,17 @@ FIELDS = {
     "/dataset": (), "/pad": (), "/epochs": (), "/batch_size": (), "/seed": (), "/precision": (), "/backend": (), "/threads": (),
     "/optimizer/kind": (), "/optimizer/momentum": (), "/optimizer/weight_decay": (), "/optimizer/nesterov": (True,),
     "/schedule/kind": (), "/schedule/lr": (1.5,), "/augment/crop": (), "/augment/flip": (True,),
+    "/optimizer/decay_norm_bias": (True,), "/optimizer/clip_norm": (1.5,), "/augment/rotation": (1.5,), "/augment/brightness": (),
+    "/augment/contrast": (), "/augment/cutout": (), "/augment/mixup": (1.5,), "/label_smoothing": (), "/average_decay": (),
+    "/validation_fraction": (), "/selection/metric": (), "/selection/patience": (), "/selection/min_delta": (1.5,), "/keep_every": (),
+    "/from/job": (), "/from/epoch": (), "/from/resume": (True,),
     "/train_limit": (), "/test_limit": (), "/model/width": (1.5,), "/model/norm": (), "/model/init": (),
     "/model/activation": (), "/model/shortcut": (), "/model/depth": ([1],), "/model/kernel": (), "/model/residual": (), "/model/dropout": (),
     "/model/downsampling": (), "/model/norm_groups": (), "/model/dense": ([], [1]), "/model/overrides": ([], [1]),
 }
 UNKNOWN = {"/epoch": "epochs", "/batchsize": "batch_size", "/model/presett": "preset", "/optimizer/momentun": "momentum",
-           "/schedule/lrr": "lr", "/augment/flp": "flip", "/modell": "model", "/__proto__": None, "/a~1b": None, "/ä": None}
+           "/schedule/lrr": "lr", "/selection/patients": "patience", "/from/epok": "epoch", "/keep_evry": "keep_every",
+           "/augment/flp": "flip", "/modell": "model", "/__proto__": None, "/a~1b": None, "/ä": None}
 TEXTS = {
     "empty": b"", "blank": b" \n", "half": b'{"dataset": "sha', "comma": b'{"dataset": "shapes",}', "comment": b'{} // no', "two": b"{}{}",
     "word": b"shapes", "string": b'"shapes"', "number": b"1", "null": b"null", "nul byte": b'{"dataset": "a\x00b"}',
@@ -37,6 +42,11 @@ SHAPES = [  # (changes, status, pointer): well-formed, but it cannot be
     ({"model": {"preset": "resnet110", "width": 8}, "batch_size": 4096, "train_limit": 0}, 422, "/batch_size"),
     ({"schedule": {"kind": "constant", "lr": 0.1, "gamma": 0.5}}, 400, "/schedule/gamma"),
     ({"schedule": {"kind": "one_cycle", "min_lr": 0.5}}, 400, "/schedule/min_lr"),
+    ({"schedule": {"kind": "multi_step"}}, 400, "/schedule/milestones"), ({"selection": {"patience": 2}}, 400, "/selection/patience"),
+    ({"schedule": {"kind": "multi_step", "milestones": [2, 1]}}, 400, "/schedule/milestones"),
+    ({"optimizer": {"kind": "adam", "nesterov": True}}, 400, "/optimizer/nesterov"), ({"optimizer": {"beta1": 0.5}}, 400, "/optimizer/beta1"),
+    ({"from": {"job": "job_0000000000000000000000", "epoch": 1, "resume": True}}, 400, "/from/epoch"),
+    ({"from": {"job": "job_0000000000000000000000"}}, 400, "/from/job"), ({"from": {"job": "../x"}}, 400, "/from/job"),
     ({"model": {"width": 1}}, 400, "/model"), ({"model": 3}, 400, "/model"), ({"optimizer": []}, 400, "/optimizer"),
     ({"schedule": "cosine"}, 400, "/schedule"), ({"augment": True}, 400, "/augment"), ({"seed": 2**53}, 400, "/seed"),
     ({"name": "x" * 81}, 400, "/name"), ({"name": 7}, 400, "/name"), ({"epochs": 10**12}, 400, "/epochs"),

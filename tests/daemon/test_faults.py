@@ -26,7 +26,7 @@ FAULTS = [
     ("hello,error:non-finite-loss,exit:1", "failed", 1, "non-finite-loss", "the fake says non-finite-loss"),
     ("error:damaged-data,exit:1", "failed", 1, "damaged-data", "the fake says"),
     # broken protocol
-    ("hello2,all", "failed", 3, "worker-protocol", "protocol"),
+    ("hello1,all", "failed", 3, "worker-protocol", "protocol"),
     ("epoch", "failed", 3, "worker-protocol", "first line"),
     ("hello,hello", "failed", 3, "worker-protocol", "twice"),
     ("hello,gap,epoch", "failed", 3, "worker-protocol", "seq"),

@@ -31,8 +31,9 @@ def test_help_and_version():
     (["--data"], "--data needs a value"),
     (["--data="], "--data has 0 bytes"),
     (["--allow-remote=yes"], "takes no value"),
-    (["--worker-silence", "soon"], "not a number of seconds"),
-    (["--worker-silence", "0"], "not a number of seconds"),
+    (["--worker-silence", "soon"], "is not a number from 1"),
+    (["--worker-silence", "0"], "is not a number from 1"),
+    (["--queue-max", "none"], "--queue-max JOBS: 'none'"),
     (["--worker", "no-such-worker"], "no worker program"),
     (["--listen", "x" * 200], "--listen has 200 bytes"),
 ])

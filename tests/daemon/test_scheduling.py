@@ -186,3 +186,16 @@ def test_probe_answers_garbage(make_fake):
         fake = make_fake(probe=probe)
         until(lambda: fake.get("/v1/devices").json()["state"] == "failed", 30, "the probe to fail")
         assert "not JSON" in fake.get("/v1/devices").json()["reason"]
+
+
+def test_early_stop_is_a_success(fake, epochs_of):
+    """Fewer epochs than asked for, by the worker's word, are all; without a validation set to judge by, the word is not taken."""
+    job = fake.wait_for(fake.submit(name="hello,epoch,epoch,epoch,early", epochs=9, validation_fraction=0.25), "succeeded")
+    assert job["stopped_early"] and job["epochs_done"] == 3 and job["best_epoch"] == 2 and job["test_accuracy"] == 0.75
+    assert epochs_of(fake, job) == [1, 2, 3]
+    whole = fake.wait_for(fake.submit(name="all", epochs=3, validation_fraction=0.25), "succeeded")
+    assert not whole["stopped_early"] and whole["best_epoch"] == 2
+    plain = fake.wait_for(fake.submit(name="all", epochs=3), "succeeded")
+    assert plain["best_epoch"] is None
+    wrong = fake.wait_for(fake.submit(name="hello,epoch,early", epochs=9), "failed")
+    assert wrong["reason"]["code"] == "worker-protocol" and "without a best epoch" in wrong["reason"]["text"]

@@ -2,33 +2,43 @@
 """A worker that does what its job's name says, for tests of the daemon. The name is one script per attempt, parted by "|" (the last one
 is used again); a script is a list of words parted by commas, after which it exits with 0:
 
-    hello hello2        the first line; with a wrong protocol version
+    hello hello1        the first line; with a wrong protocol version
     epoch again skip    the next epoch; the last one again; the one after the next
     rest done all       all epochs that are missing; the last line; hello, rest, done
+    some early          epochs up to the number in DATA/some; the last line of a job that stopped early
     progress:N          N progress lines at once
     error:CODE          an error line
     exit:N kill:N       ends with a code, by a signal
     gap garbage bytes   breaks the protocol: a missing seq, no JSON, no UTF-8
     oversize half       a line over the limit, a line without its end
     wait hang           until standard input ends, then exits as a stopped worker; for ever, whatever is asked
-    until:FILE          until DATA/FILE exists
+    until:FILE          until DATA/FILE exists, whatever is asked
+    pause:FILE          the same, but ends as a stopped worker when standard input does
     say:TEXT fork       writes to the log; leaves a child behind that holds the pipes
-    keep                a weights file of the last epoch, empty
+    keep                the weights of the last epoch stay, whatever "keep_every" says
 
 --inspect does what the first layer of the question is called: answer, error, crash, exit, hang, garbage, list, oversize, foreign (an
 error of an unknown code), until:FILE, late:FILE (once, the weights are replaced by the next epoch's, and it is an error); questions without layers are answered.
 
+Losses fall until epoch 2, so that this is the best epoch of a job with a validation set. Files in the job's directory are written as
+the real worker does, with four test images. The hash of an epoch's weights hangs on seed and epoch, and from epoch N on differs from
+that when N stands in DATA/other-weights; DATA/other-version holds another version of the backend.
+
 RESIDUUM_FAKE_PROBE says how --probe ends: good (default), crash, hang, garbage, none; "crash-until:FILE" crashes until FILE exists.
 """
+import contextlib
 import fcntl
+import hashlib
 import json
 import os
+import select
 import signal
+import struct
 import sys
 import time
 
 CARD = {
-    "protocol": 1,
+    "protocol": 2,
     "devices": [{"id": "cpu", "name": "fake", "threads": 2, "memory_bytes": 1 << 34,
                  "backends": [{"name": name, "version": "0", "precisions": ["f32", "bf16"]} for name in ("onednn", "ref")],
                  "unusable": []}],
@@ -73,10 +83,32 @@ def inspect(question):
     print("what?" if layer == "garbage" else json.dumps(answers.get(layer, {"asked": question, "nice": os.nice(0)})), flush=True)
 
 
+REPORT = {"precision": [2 / 3, 1.0], "recall": [1.0, 0.5], "f1": [0.8, 2 / 3], "support": [2, 2],
+          "macro": {"precision": 5 / 6, "recall": 0.75, "f1": 11 / 15}, "weighted": {"precision": 5 / 6, "recall": 0.75, "f1": 11 / 15}}
+CONFUSED = {"pairs": [{"true": 1, "predicted": 0, "count": 1}], "classes": [{"class": 0, "count": 1}, {"class": 1, "count": 1}]}
+LAYERS = {"weights": {"name": ["fc"], "gradient_norm": [0.5], "weight_norm": [1.0], "update_ratio": [0.01]},
+          "activations": {"name": ["fc"], "mean": [0.5], "deviation": [1.0], "dead": [None]}}
+BEST = 2
+
+
+def safetensors(**tensors):
+    """A file of tensors given as (dtype, shape, values)."""
+    header, data = {}, b""
+    for name, (dtype, shape, values) in tensors.items():
+        packed = struct.pack(f"<{len(values)}{'f' if dtype == 'F32' else 'i'}", *values)
+        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [len(data), len(data) + len(packed)]}
+        data += packed
+    text = json.dumps(header).encode()
+    return struct.pack("<Q", len(text)) + text + data
+
+
 class Fake:
     def __init__(self, start):
         self.start, self.seq = start, 0
-        self.epochs, self.done_epochs = start["spec"]["epochs"], start["epochs_known"]
+        self.spec, self.dir = start["spec"], start["dir"]
+        self.epochs, self.done_epochs = self.spec["epochs"], start["epochs_known"]
+        self.pinned = set()
+        self.validates = self.spec["validation_fraction"] > 0
 
     def write(self, text):
         data = text.encode("utf-8", "surrogateescape")
@@ -87,25 +119,70 @@ class Fake:
         self.seq += 1
         self.write(json.dumps({"type": kind, "seq": self.seq, **fields}) + "\n")
 
-    def hello(self, protocol=1):
-        self.line("hello", protocol=protocol, backend="ref", backend_version="0", device="fake", precision="f32", threads=1, parameters=10,
-                  memory_bytes=1000, resumed={"epoch": self.done_epochs, "step": 0} if self.done_epochs else None)
+    def save(self, name, data):
+        """Writes a file of the job's directory, unless the disk is full: what the daemon does then is tested by what is said."""
+        path = os.path.join(self.dir, name)
+        with contextlib.suppress(OSError):
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            with open(path + ".part", "wb") as file:
+                file.write(data)
+            os.replace(path + ".part", path)
+
+    def told(self, name, otherwise):
+        """What the test wrote into DATA/NAME."""
+        path = os.path.join(self.dir, "..", "..", name)
+        if not os.path.exists(path):
+            return otherwise
+        with open(path, encoding="ascii") as file:
+            return file.read()
+
+    def initial(self):
+        """What a job that starts from another one found there."""
+        if "from" not in self.spec:
+            return None
+        with open(os.path.join(self.dir, "initial.safetensors"), "rb") as file:
+            assert file.read(8)
+        return {"taken": ["fc"], "fresh": []}
+
+    def hello(self, protocol=2):
+        self.line("hello", protocol=protocol, program="0.1.0", backend="ref", backend_version=self.told("other-version", "0"), algorithms="", device="fake",
+                  precision="f32", threads=1, data_sha256="d" * 64, train_images=6, validation_images=2 if self.validates else 0,
+                  test_images=4, initial=self.initial(), parameters=10, memory_bytes=1000,
+                  resumed={"epoch": self.done_epochs, "step": 0} if self.done_epochs else None)
+
+    def digest(self, number):
+        first = int(self.told("other-weights", number + 1))
+        return hashlib.sha256(f"{self.spec['seed']} {number} {number >= first}".encode()).hexdigest()
 
     def send_epoch(self, number):
+        self.save(f"weights/epoch-{number}.safetensors", safetensors(fc=("F32", [2], [number, 0.5])))
+        self.save("checkpoint.safetensors", safetensors(fc=("F32", [2], [number, 0.5])))
+        self.save("epochs.ndjson", b"{}\n" * number)
+        kept = self.pinned | ({BEST} if self.validates else set()) | set(range(0, number, self.spec["keep_every"] or number))
+        for old in set(range(1, number)) - kept:
+            with contextlib.suppress(FileNotFoundError):
+                os.remove(os.path.join(self.dir, f"weights/epoch-{old}.safetensors"))
+        loss = abs(number - BEST) + 0.5
         self.line("epoch", epoch=number, train={"loss": 1 / number, "accuracy": 0.5},
-                  test={"loss": 1 / number, "accuracy": 0.75, "confusion": [[2, 0], [1, 1]], "softmax": [[0.25, 0.75]], "labels": [1]},
-                  lr=0.1, seconds=0.5, images_per_second=100.0)
+                  validation={"loss": loss, "accuracy": 0.5, "top5": None} if self.validates else None,
+                  test={"loss": loss, "accuracy": 0.75, "top5": None, "ece": 0.1, "confusion": [[2, 0], [1, 1]], "report": REPORT,
+                        "most_confused": CONFUSED, "softmax": [[0.25, 0.75]], "labels": [1]},
+                  layers=LAYERS, weights_sha256=self.digest(number), best=number <= BEST if self.validates else None, lr=0.1, seconds=0.5,
+                  images_per_second=100.0)
 
     def epoch(self):
         self.done_epochs += 1
         self.send_epoch(self.done_epochs)
 
-    def rest(self):
-        while self.done_epochs < self.epochs:
+    def rest(self, last=None):
+        while self.done_epochs < (last or self.epochs):
             self.epoch()
 
-    def done(self):
-        self.line("done", epochs=self.epochs)
+    def done(self, early=False):
+        self.save("predictions.safetensors", safetensors(softmax=("F32", [4, 2], [0.75, 0.25, 1.0, 0.0, 0.5, 0.5, 0.25, 0.75]),
+                                                         labels=("I32", [4], [0, 0, 1, 1]), predicted=("I32", [4], [0, 0, 0, 1])))
+        self.line("done", epochs=self.done_epochs if early else self.epochs, stopped_early=early,
+                  best_epoch=min(BEST, self.done_epochs) if self.validates and self.done_epochs else None)
 
     def progress(self, count):
         for step in range(count):
@@ -118,13 +195,16 @@ class Fake:
         sys.exit(3)
 
     def keep(self):
-        folder = os.path.join(self.start["dir"], "weights")
-        os.makedirs(folder, exist_ok=True)
-        open(os.path.join(folder, f"epoch-{self.done_epochs}.safetensors"), "w", encoding="ascii").close()
+        self.pinned.add(self.done_epochs)
 
     def until(self, file):
         while not os.path.exists(os.path.join(self.start["dir"], "..", "..", file)):
             time.sleep(0.005)
+
+    def pause(self, file):
+        while not os.path.exists(os.path.join(self.dir, "..", "..", file)):
+            if select.select([0], [], [], 0.005)[0] and not os.read(0, 4096):
+                sys.exit(3)
 
     def fork(self):
         if os.fork() == 0:
@@ -133,13 +213,15 @@ class Fake:
     def do(self, word):
         word, _, value = word.partition(":")
         simple = {
-            "hello": self.hello, "hello2": lambda: self.hello(2), "epoch": self.epoch, "rest": self.rest, "done": self.done,
+            "hello": self.hello, "hello1": lambda: self.hello(1), "epoch": self.epoch, "rest": self.rest, "done": self.done,
+            "some": lambda: self.rest(int(self.told("some", self.epochs))), "early": lambda: self.done(True),
             "again": lambda: self.send_epoch(self.done_epochs), "skip": lambda: self.send_epoch(self.done_epochs + 2),
             "progress": lambda: self.progress(int(value)), "exit": lambda: os._exit(int(value)),
             "kill": lambda: os.kill(os.getpid(), int(value)), "garbage": lambda: self.write("what?\n"),
             "bytes": lambda: self.write('{"type": "\udcff"}\n'), "oversize": lambda: self.write("x" * ((1 << 20) + 5)),
             "half": lambda: self.write('{"type"'), "wait": self.wait, "hang": hang, "fork": self.fork, "keep": self.keep,
-            "until": lambda: self.until(value), "say": lambda: print(value, file=sys.stderr, flush=True),
+            "until": lambda: self.until(value), "pause": lambda: self.pause(value),
+            "say": lambda: print(value, file=sys.stderr, flush=True),
             "error": lambda: self.line("error", code=value, text=f"the fake says {value}", pointer=""),
         }
         if word == "gap":

@@ -68,6 +68,30 @@ void sched_inspect_abandon(struct inspection *inspection) {
     (void)inspection;
 }
 
+int sched_file_open(struct sched *sched, const char *id, const char *name, int *ret_fd, uint64_t *ret_size, struct err *err) {
+    (void)sched, (void)name, (void)ret_fd, (void)ret_size;
+    return err_set(err, ERR_NOT_FOUND, "no job %s", id);
+}
+
+int sched_weights_find(const struct sched *sched, const char *id, int epoch, struct sched_weights *ret_weights, struct err *err) {
+    (void)sched, (void)epoch, (void)ret_weights;
+    return err_set(err, ERR_NOT_FOUND, "no job %s", id);
+}
+
+int sched_weights_list(const struct sched *sched, const char *id, struct sched_kept **ret_list, size_t *ret_n, struct err *err) {
+    (void)sched, (void)ret_list, (void)ret_n;
+    return err_set(err, ERR_NOT_FOUND, "no job %s", id);
+}
+
+int sched_initial_place(struct sched *sched, const struct sched_initial *initial, const char *to, struct err *err) {
+    (void)sched, (void)to;
+    return err_set(err, ERR_NOT_FOUND, "no job %s", initial->job);
+}
+
+void sched_initial_drop(struct sched *sched, const char *to) {
+    (void)sched, (void)to;
+}
+
 struct sched_counters sched_counters(const struct sched *sched) {
     (void)sched;
     return (struct sched_counters){0};
@@ -123,7 +147,7 @@ static void setup(struct rig *rig) {
     rig->loop = loop_new(&err);
     rig->limit = loop_timer_add(rig->loop, too_late, NULL, &err);
     assert_int_equal(store_open(rig->dir, &rig->store, &err), 0);
-    struct api_options options = {.loop = rig->loop, .store = rig->store, .listen = "127.0.0.1:0"};
+    struct api_options options = {.loop = rig->loop, .store = rig->store, .listen = "127.0.0.1:0", .queue_max = 1000};
     assert_int_equal(api_new(&options, &rig->api, &err), 0);
     assert_int_equal(loop_turn_end_add(rig->loop, turn_end, rig, &err), 0);
 }

@@ -17,21 +17,28 @@
 
 /* --- messages --- */
 
-#define HELLO_REST                                                                                                            \
-    "\"backend\":\"ref\",\"backend_version\":\"1\",\"device\":\"cpu\",\"precision\":\"f32\",\"threads\":1,\"parameters\":10," \
+#define HELLO_REST                                                                                                              \
+    "\"program\":\"0.1.0\",\"backend\":\"ref\",\"backend_version\":\"1\",\"algorithms\":\"\",\"device\":\"cpu\",\"precision\":" \
+    "\"f32\","                                                                                                                  \
+    "\"threads\":1,\"data_sha256\":\"" DIGEST                                                                                   \
+    "\",\"train_images\":6,\"validation_images\":0,\"test_images\":6,\"initial\":null,\"parameters\":10,"                       \
     "\"memory_bytes\":100,\"resumed\":null}"
-#define EPOCH_HEAD "{\"type\":\"epoch\",\"seq\":7,\"epoch\":1,\"train\":{\"loss\":1.0,\"accuracy\":0.5},"
-#define EPOCH_TAIL ",\"lr\":0.1,\"seconds\":1.5,\"images_per_second\":100.0}"
+#define DIGEST "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
 
 /* Lines with seq 7; a part of the complaint, or NULL for a good line. */
 static const struct {
     const char *line, *complaint;
 } lines[] = {
-    {"{\"type\":\"hello\",\"seq\":7,\"protocol\":1," HELLO_REST, NULL},
-    {"{\"type\":\"hello\",\"seq\":7,\"protocol\":2," HELLO_REST, "protocol"},
+    {"{\"type\":\"hello\",\"seq\":7,\"protocol\":2," HELLO_REST, NULL},
+    {"{\"type\":\"hello\",\"seq\":7,\"protocol\":1," HELLO_REST, "protocol"},
     {"{\"type\":\"hello\",\"seq\":7," HELLO_REST, "lacks \"protocol\""},
-    {"{\"type\":\"hello\",\"seq\":7,\"protocol\":1,\"more\":1," HELLO_REST, "fields"},
-    {"{\"type\":\"done\",\"seq\":7,\"epochs\":5}", NULL},
+    {"{\"type\":\"hello\",\"seq\":7,\"protocol\":2,\"more\":1," HELLO_REST, "fields"},
+    {"{\"type\":\"done\",\"seq\":7,\"epochs\":5,\"stopped_early\":false,\"best_epoch\":null}", NULL},
+    {"{\"type\":\"done\",\"seq\":7,\"epochs\":5,\"stopped_early\":true,\"best_epoch\":5}", NULL},
+    {"{\"type\":\"done\",\"seq\":7,\"epochs\":5,\"stopped_early\":true,\"best_epoch\":null}", "without a best epoch"},
+    {"{\"type\":\"done\",\"seq\":7,\"epochs\":5,\"stopped_early\":false,\"best_epoch\":6}", "best epoch is 6 of 5"},
+    {"{\"type\":\"done\",\"seq\":7,\"epochs\":5,\"stopped_early\":false,\"best_epoch\":0}", "best_epoch"},
+    {"{\"type\":\"done\",\"seq\":7,\"epochs\":5,\"stopped_early\":0,\"best_epoch\":null}", "stopped_early"},
     {"{\"type\":\"done\",\"seq\":8,\"epochs\":5}", "seq"},
     {"{\"type\":\"done\",\"seq\":6,\"epochs\":5}", "seq"},
     {"{\"type\":\"done\",\"seq\":\"7\",\"epochs\":5}", "seq"},
@@ -54,7 +61,7 @@ static const struct {
     {"{\"type\":\"checkpoint\",\"seq\":7,\"epoch\":0,\"step\":3,\"file\":\"a\",\"bytes\":9}", NULL},
     {"{\"type\":\"checkpoint\",\"seq\":7,\"epoch\":0,\"step\":3,\"file\":\"../a\",\"bytes\":9}", "outside"},
     {"{\"type\":\"checkpoint\",\"seq\":7,\"epoch\":0,\"step\":-1,\"file\":\"a\",\"bytes\":9}", "step"},
-    {"{\"type\":\"progress\",\"seq\":7,\"epoch\":1,\"epochs\":2,\"phase\":\"train\",\"step\":0,\"steps\":5,\"loss\":null,"
+    {"{\"type\":\"progress\",\"seq\":7,\"epoch\":1,\"epochs\":2,\"phase\":\"validation\",\"step\":0,\"steps\":5,\"loss\":null,"
      "\"images_per_second\":null,\"seconds_left\":null}",
      NULL},
     {"{\"type\":\"progress\",\"seq\":7,\"epoch\":1,\"epochs\":2,\"phase\":\"lunch\",\"step\":0,\"steps\":5,\"loss\":1,"
@@ -63,48 +70,99 @@ static const struct {
     {"{\"type\":\"progress\",\"seq\":7,\"epoch\":1,\"epochs\":2,\"phase\":\"train\",\"step\":0,\"steps\":5,\"loss\":1,"
      "\"images_per_second\":-1,\"seconds_left\":1}",
      "images_per_second"},
-    {EPOCH_HEAD
-     "\"test\":{\"loss\":1,\"accuracy\":1,\"confusion\":[[3,0],[1,2]],\"softmax\":[[0.5,0.5]],\"labels\":[1]}" EPOCH_TAIL,
-     NULL},
-    {EPOCH_HEAD
-     "\"test\":{\"loss\":1,\"accuracy\":1.1,\"confusion\":[[3,0],[1,2]],\"softmax\":[[0.5,0.5]],\"labels\":[1]}" EPOCH_TAIL,
-     "accuracy"},
-    {EPOCH_HEAD
-     "\"test\":{\"loss\":null,\"accuracy\":1,\"confusion\":[[3,0],[1,2]],\"softmax\":[[0.5,0.5]],\"labels\":[1]}" EPOCH_TAIL,
-     "loss"},
-    {EPOCH_HEAD
-     "\"test\":{\"loss\":1,\"accuracy\":1,\"confusion\":[[3,0],[1]],\"softmax\":[[0.5,0.5]],\"labels\":[1]}" EPOCH_TAIL,
-     "confusion"},
-    {EPOCH_HEAD
-     "\"test\":{\"loss\":1,\"accuracy\":1,\"confusion\":[[3,-1],[1,2]],\"softmax\":[[0.5,0.5]],\"labels\":[1]}" EPOCH_TAIL,
-     "confusion"},
-    {EPOCH_HEAD "\"test\":{\"loss\":1,\"accuracy\":1,\"confusion\":{},\"softmax\":[[0.5,0.5]],\"labels\":[1]}" EPOCH_TAIL,
-     "confusion"},
-    {EPOCH_HEAD "\"test\":{\"loss\":1,\"accuracy\":1,\"confusion\":[],\"softmax\":[[0.5,0.5]],\"labels\":[1]}" EPOCH_TAIL,
-     "confusion"},
-    {EPOCH_HEAD
-     "\"test\":{\"loss\":1,\"accuracy\":1,\"confusion\":[[3,0],[1,2]],\"softmax\":[[0.5,1.5]],\"labels\":[1]}" EPOCH_TAIL,
-     "softmax"},
-    {EPOCH_HEAD "\"test\":{\"loss\":1,\"accuracy\":1,\"confusion\":[[3,0],[1,2]],\"softmax\":[[1]],\"labels\":[1]}" EPOCH_TAIL,
-     "fit together"},
-    {EPOCH_HEAD
-     "\"test\":{\"loss\":1,\"accuracy\":1,\"confusion\":[[3,0],[1,2]],\"softmax\":[[0.5,0.5]],\"labels\":[]}" EPOCH_TAIL,
-     "fit together"},
-    {EPOCH_HEAD "\"test\":7" EPOCH_TAIL, "test"},
 };
+
+/* line must be heard, or (complaint not NULL) refused with words that hold it. */
+static void expect(const char *line, const char *complaint) {
+    struct message message = {0};
+    struct err err = {0};
+    int rc = message_parse(line, strlen(line), 7, &message, &err);
+    if (complaint == NULL && rc != 0)
+        fail_msg("%s\n%s", line, err.text);
+    if (complaint != NULL && (rc == 0 || err.code != ERR_PROTOCOL || strstr(err.text, complaint) == NULL))
+        fail_msg("%s\n%d '%s', expected '%s'", line, rc, err.text, complaint);
+    if (rc == 0)
+        message_done(&message);
+}
 
 static void test_messages(void **state) {
     (void)state;
-    for (size_t i = 0; i < sizeof lines / sizeof lines[0]; i++) {
-        struct message message = {0};
-        struct err err = {0};
-        int rc = message_parse(lines[i].line, strlen(lines[i].line), 7, &message, &err);
-        if (lines[i].complaint == NULL && rc != 0)
-            fail_msg("line %zu: %s", i, err.text);
-        if (lines[i].complaint != NULL && (rc == 0 || err.code != ERR_PROTOCOL || strstr(err.text, lines[i].complaint) == NULL))
-            fail_msg("line %zu: %d '%s', expected '%s'", i, rc, err.text, lines[i].complaint);
-        if (rc == 0)
-            message_done(&message);
+    for (size_t i = 0; i < sizeof lines / sizeof lines[0]; i++)
+        expect(lines[i].line, lines[i].complaint);
+}
+
+/* --- epochs --- */
+
+static const char epoch_line[] =
+    "{\"type\":\"epoch\",\"seq\":7,\"epoch\":1,\"train\":{\"loss\":1.0,\"accuracy\":0.5},\"validation\":null,"
+    "\"test\":{\"loss\":1,\"accuracy\":0.9,\"top5\":null,\"ece\":0.1,\"confusion\":[[3,0,0],[1,2,0],[0,2,2]],"
+    "\"report\":{\"precision\":[0.75,0.5,1],\"recall\":[1,0.6,0.5],\"f1\":[0.8,0.5,0.6],\"support\":[3,3,4],"
+    "\"macro\":{\"precision\":0.7,\"recall\":0.7,\"f1\":0.7},\"weighted\":{\"precision\":0.7,\"recall\":0.7,\"f1\":0.7}},"
+    "\"most_confused\":{\"pairs\":[{\"true\":2,\"predicted\":1,\"count\":2},{\"true\":1,\"predicted\":0,\"count\":1}],"
+    "\"classes\":[{\"class\":1,\"count\":3},{\"class\":2,\"count\":2},{\"class\":0,\"count\":1}]},"
+    "\"softmax\":[[0.5,0.25,0.25]],\"labels\":[1]},"
+    "\"layers\":{\"weights\":{\"name\":[\"conv1\"],\"gradient_norm\":[0.1],\"weight_norm\":[2],\"update_ratio\":[null]},"
+    "\"activations\":{\"name\":[\"relu1\",\"add1\"],\"mean\":[0.5,-0.5],\"deviation\":[1,1],\"dead\":[0.25,null]}},"
+    "\"weights_sha256\":\"" DIGEST "\",\"best\":null,\"lr\":0.1,\"seconds\":1.5,\"images_per_second\":100.0}";
+
+/* The good epoch with one text in place of another, and what must be said of that. */
+static const struct {
+    const char *text, *instead, *complaint;
+} changes[] = {
+    {"\"loss\":1,", "\"loss\":1e3,", NULL},
+    {"\"validation\":null", "\"validation\":{\"loss\":1,\"accuracy\":1,\"top5\":null}", "\"best\""},
+    {"\"best\":null", "\"best\":true", "\"best\""},
+    {"\"validation\":null", "\"validation\":{\"loss\":1,\"accuracy\":1,\"top5\":0.5}", "\"top5\""},
+    {"\"validation\":null", "\"validation\":{\"loss\":1,\"accuracy\":1}", "lacks \"top5\""},
+    {"\"top5\":null", "\"top5\":0.5", "\"top5\""},
+    {"\"accuracy\":0.9", "\"accuracy\":1.1", "accuracy"},
+    {"\"loss\":1,", "\"loss\":null,", "loss"},
+    {"\"ece\":0.1", "\"ece\":-0.1", "ece"},
+    {"[3,0,0]", "[3,0]", "confusion"},
+    {"[[3,0,0],[1,2,0],[0,2,2]]", "[[3,0,0],[1,2,0]]", "not square"},
+    {"[[3,0,0],", "[[-3,0,0],", "confusion"},
+    {"[[3,0,0],[1,2,0],[0,2,2]]", "{}", "confusion"},
+    {"[[3,0,0],[1,2,0],[0,2,2]]", "[]", "confusion"},
+    {"[[3,0,0],[1,2,0],[0,2,2]]", "[[]]", "confusion"},
+    {"[0.5,0.25,0.25]", "[0.5,0.25,1.25]", "softmax"},
+    {"[0.5,0.25,0.25]", "[1]", "fit together"},
+    {"\"labels\":[1]", "\"labels\":[]", "fit together"},
+    {"\"labels\":[1]", "\"labels\":[3]", "no class"},
+    {"\"support\":[3,3,4]", "\"support\":[3,3,3]", "\"support\""},
+    {"\"support\":[3,3,4]", "\"support\":[3,3]", "\"support\""},
+    {"\"f1\":[0.8,0.5,0.6]", "\"f1\":[0.8,0.5,null]", "f1"},
+    {"\"recall\":[1,0.6,0.5]", "\"recall\":[1,0.6,0.5,0.5]", "recall"},
+    {"\"predicted\":1,\"count\":2", "\"predicted\":1,\"count\":1", "most_confused"},
+    {"\"true\":2,\"predicted\":1", "\"true\":2,\"predicted\":2", "most_confused"},
+    {"\"true\":2,\"predicted\":1", "\"true\":2,\"predicted\":9", "most_confused"},
+    {"{\"class\":1,\"count\":3},{\"class\":2,\"count\":2}", "{\"class\":2,\"count\":2},{\"class\":1,\"count\":3}", "most first"},
+    {"{\"class\":1,\"count\":3}", "{\"class\":7,\"count\":3}", "most_confused"},
+    {"\"count\":3}", "\"count\":0}", "count"},
+    {"\"gradient_norm\":[0.1]", "\"gradient_norm\":[0.1,0.2]", "\"gradient_norm\""},
+    {"\"gradient_norm\":[0.1]", "\"gradient_norm\":[-0.1]", "gradient_norm"},
+    {"\"dead\":[0.25,null]", "\"dead\":[1.25,null]", "dead"},
+    {"\"dead\":[0.25,null]", "\"dead\":[0.25]", "\"dead\""},
+    {"\"weights_sha256\":\"0", "\"weights_sha256\":\"", "weights_sha256"},
+    {"\"weights_sha256\":\"0", "\"weights_sha256\":\"A", "weights_sha256"},
+    {"\"test\":{", "\"test\":{\"more\":1,", "fields"},
+};
+
+/* epoch_line with the first text changed. Caller frees. */
+static char *changed(const char *text, const char *instead) {
+    const char *at = strstr(epoch_line, text);
+    char *line = malloc(sizeof epoch_line + strlen(instead));
+    assert_non_null(at);
+    sprintf(line, "%.*s%s%s", (int)(at - epoch_line), epoch_line, instead, at + strlen(text));
+    return line;
+}
+
+static void test_epochs(void **state) {
+    (void)state;
+    expect(epoch_line, NULL);
+    for (size_t i = 0; i < sizeof changes / sizeof changes[0]; i++) {
+        char *line = changed(changes[i].text, changes[i].instead);
+        expect(line, changes[i].complaint);
+        free(line);
     }
 }
 
@@ -124,10 +182,10 @@ static void test_message_content(void **state) {
 
 static void test_probe_answers(void **state) {
     (void)state;
-    static const char good[] = "{\"protocol\":1,\"devices\":[{\"id\":\"cpu\",\"name\":\"c\",\"threads\":2,\"memory_bytes\":1,"
+    static const char good[] = "{\"protocol\":2,\"devices\":[{\"id\":\"cpu\",\"name\":\"c\",\"threads\":2,\"memory_bytes\":1,"
                                "\"backends\":[{\"name\":\"ref\",\"version\":\"1\",\"precisions\":[\"f32\"]}],\"unusable\":[]}],"
                                "\"datasets\":[{\"name\":\"shapes\",\"available\":true,\"reason\":null}]}";
-    static const char bad[] = "{\"protocol\":1,\"devices\":[{\"id\":\"\",\"name\":\"c\",\"threads\":2,\"memory_bytes\":1,"
+    static const char bad[] = "{\"protocol\":2,\"devices\":[{\"id\":\"\",\"name\":\"c\",\"threads\":2,\"memory_bytes\":1,"
                               "\"backends\":[],\"unusable\":[]}],\"datasets\":[]}";
     struct err err = {0}, none = {0};
     json_t *answer = message_parse_probe(good, sizeof good - 1, &none);
@@ -450,6 +508,7 @@ static void test_log_is_bounded(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_messages),
+        cmocka_unit_test(test_epochs),
         cmocka_unit_test(test_message_content),
         cmocka_unit_test(test_probe_answers),
         cmocka_unit_test(test_lines_cut_anywhere),

@@ -21,7 +21,7 @@ def whole(tmp_path_factory):
 def test_hello_is_first_and_done_is_last(whole):
     hello = whole.events[0]
     assert {k: hello[k] for k in ("type", "protocol", "backend", "precision", "threads", "resumed")} == {
-        "type": "hello", "protocol": 1, "backend": "ref", "precision": "f32", "threads": 1, "resumed": None}
+        "type": "hello", "protocol": 2, "backend": "ref", "precision": "f32", "threads": 1, "resumed": None}
     assert hello["parameters"] > 1000 and hello["memory_bytes"] > 4 * hello["parameters"]
     assert hello["device"] and hello["backend_version"]
     assert {k: whole.events[-1][k] for k in ("type", "epochs")} == {"type": "done", "epochs": 3}
@@ -122,11 +122,11 @@ def test_epochs_that_the_daemon_misses_come_again(whole, tmp_path):
     assert results(worker) == results(whole)[1:]
 
 
-GOOD = {"protocol": 1, "job": "job_x", "attempt": 1, "dir": "/tmp", "epochs_known": 0, "spec": spec()}
+GOOD = {"protocol": 2, "job": "job_x", "attempt": 1, "dir": "/tmp", "epochs_known": 0, "spec": spec()}
 
 
 @pytest.mark.parametrize("line", [
-    "", "no JSON", "[]", "{}", json.dumps({**GOOD, "protocol": 2}), json.dumps({**GOOD, "dir": "relative"}),
+    "", "no JSON", "[]", "{}", json.dumps({**GOOD, "protocol": 1}), json.dumps({**GOOD, "dir": "relative"}),
     json.dumps({**GOOD, "epochs_known": -1}), json.dumps({**GOOD, "spec": {"dataset": "shapes"}}),
     json.dumps({**GOOD, "spec": spec(epochz=1)}), json.dumps({**GOOD, "job": 1}), "[" * 100, '{"protocol": "\xff"}',
 ])

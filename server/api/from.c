@@ -1,0 +1,81 @@
+/* "from" of a job: whether there is what it wants to start from. */
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/json.h"
+#include "server/api/private.h"
+#include "server/api/submit.h"
+
+/* The last kept epoch, or the wanted one when it is among them. */
+static int choose_epoch(const struct sched *sched, const char *id, int *epoch, struct err *err) {
+    struct sched_weights weights;
+    struct err why = {0};
+    if (sched_weights_find(sched, id, *epoch > 0 ? *epoch : WEIGHTS_NEWEST, &weights, &why) != 0)
+        return err_at(err, why.code == ERR_NOT_FOUND ? ERR_FIELD : why.code, *epoch > 0 ? "/from/epoch" : "/from/job", "%s",
+                      why.text);
+    *epoch = weights.epoch;
+    return 0;
+}
+
+/* What cannot change within one training: its network, its data, and the kind of state that its optimizer has. */
+static const char *const fixed[][2] = {
+    {"", "dataset"},     {"", "pad"},           {"", "model"},         {"", "seed"},
+    {"", "batch_size"},  {"optimizer", "kind"}, {"", "average_decay"}, {"", "validation_fraction"},
+    {"", "train_limit"}, {"", "test_limit"}};
+
+static int check_fixed(const char *id, const json_t *old, const json_t *new, struct err *err) {
+    for (size_t i = 0; i < sizeof fixed / sizeof fixed[0]; i++) {
+        const char *section = fixed[i][0], *key = fixed[i][1];
+        const json_t *was = json_object_get(section[0] != '\0' ? json_object_get(old, section) : old, key);
+        const json_t *is = json_object_get(section[0] != '\0' ? json_object_get(new, section) : new, key);
+        char pointer[64];
+        snprintf(pointer, sizeof pointer, "%s%s/%s", section[0] != '\0' ? "/" : "", section, key);
+        if (json_equal(was, is) != 1)
+            return err_at(err, ERR_FIELD, pointer, "is not what job %s had; with \"resume\" it is one training and cannot change",
+                          id);
+    }
+    return 0;
+}
+
+static int check_resume(const struct job *job, const struct spec *spec, struct err *err) {
+    if (!job_state_ended(job->state))
+        return err_at(err, ERR_FIELD, "/from/job", "job %s is %s; \"resume\" needs a job that has ended", job->id,
+                      job_state_name(job->state));
+    if (job->epochs_done < 1)
+        return err_at(err, ERR_FIELD, "/from/job", "job %s has not finished an epoch, so there is nothing to resume", job->id);
+    if (spec->epochs <= job->epochs_done)
+        return err_at(err, ERR_FIELD, "/epochs", "is %d; job %s has finished %d, and with \"resume\" these are counted too",
+                      spec->epochs, job->id, job->epochs_done);
+    json_t *old = json_parse(job->spec, strlen(job->spec), err), *new = spec_to_json(spec);
+    int failed = -1;
+    if (old != NULL && new == NULL)
+        err_set(err, ERR_MEMORY, "out of memory while comparing two jobs");
+    else if (old != NULL)
+        failed = check_fixed(job->id, old, new, err);
+    json_decref(old);
+    json_decref(new);
+    return failed;
+}
+
+int from_check(struct api *api, struct spec *spec, struct err *err) {
+    struct job job = {0};
+    struct err why = {0};
+    if (spec->from.job[0] == '\0')
+        return 0;
+    if (store_job_get(api->options.store, &api->viewer, spec->from.job, &job, &why) != 0)
+        return err_at(err, why.code == ERR_NOT_FOUND ? ERR_FIELD : why.code, "/from/job", "%s", why.text);
+    int failed =
+        spec->from.resume ? check_resume(&job, spec, err) : choose_epoch(api->options.sched, job.id, &spec->from.epoch, err);
+    job_done(&job);
+    return failed;
+}
+
+const struct sched_initial *from_initial(const struct spec *spec, struct sched_initial *room) {
+    if (spec->from.job[0] == '\0')
+        return NULL;
+    *room = (struct sched_initial){
+        .kind = spec->from.resume ? INITIAL_CHECKPOINT : INITIAL_WEIGHTS, .job = spec->from.job, .epoch = spec->from.epoch};
+    return room;
+}
