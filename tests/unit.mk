@@ -8,13 +8,14 @@ UNIT_LDFLAGS_api := -Wl,--wrap=realloc
 UNIT_api_commit := $(API) $(STORE) $(GRAPH) $(COMMON)
 UNIT_augment := $(patsubst %,$(O)/server/train/%.o,batch mixup) $(COMMON)
 UNIT_common := $(COMMON)
-UNIT_golden := $(O)/tests/ops/rig.o $(GRAPH) $(COMMON)
+UNIT_golden := $(O)/tests/golden/formula.o $(O)/tests/ops/rig.o $(GRAPH) $(COMMON)
 UNIT_graph := $(GRAPH) $(COMMON)
 UNIT_LDFLAGS_graph := -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc
 UNIT_graph_cases := $(GRAPH) $(COMMON)
+UNIT_graphs := $(O)/tests/golden/formula.o $(patsubst %,$(O)/tests/ops/%.o,cases random rig) $(GRAPH) $(COMMON)
 UNIT_graph_layers := $(GRAPH) $(COMMON)
 UNIT_LDFLAGS_graph_layers := -Wl,--wrap=calloc,--wrap=realloc
-UNIT_ops := $(patsubst %,$(O)/tests/ops/%.o,against cases compare fd rig training values) $(GRAPH) $(COMMON)
+UNIT_ops := $(patsubst %,$(O)/tests/ops/%.o,against cases compare fd random rig training values) $(GRAPH) $(COMMON)
 UNIT_plans := $(patsubst %,$(O)/tests/ops/%.o,cases rig values) $(GRAPH) $(COMMON)
 UNIT_layers := $(O)/tests/unit/alloc_rig.o $(O)/server/train/layers.o $(COMMON)
 UNIT_LDFLAGS_layers := -Wl,--wrap=malloc,--wrap=calloc

@@ -181,19 +181,12 @@ static void check_pair(struct pair *pair, const struct backend_plan_options *opt
 }
 
 void check_against(const struct residuum_backend *ref, const struct residuum_backend *module, enum spec_precision precision,
-                   const struct op_case *op_case, struct report *report) {
-    struct err err = {0};
-    struct graph *graph = case_build(op_case, &err);
-    if (graph == NULL) {
-        report_add(report, "%s", err.text);
-        return;
-    }
+                   const struct subject *subject, struct report *report) {
     struct pair pair;
-    struct backend_plan_options options = {.batch = op_case->batch, .precision = precision};
-    if (pair_init(&pair, ref, module, graph, &options, case_is_rough(op_case), report) == 0) {
+    struct backend_plan_options options = {.batch = subject->batch, .precision = precision};
+    if (pair_init(&pair, ref, module, subject, &options, report) == 0) {
         pair.optimizer = (struct backend_optimizer){.lr = 0.5f, .momentum = 0.9f, .weight_decay = 0.01f};
         check_pair(&pair, &options);
     }
     pair_done(&pair);
-    graph_free(graph);
 }

@@ -264,3 +264,16 @@ struct graph *case_build(const struct op_case *op_case, struct err *err) {
     }
     return graph;
 }
+
+int case_subject(const struct op_case *op_case, struct subject *ret_subject, struct err *err) {
+    struct graph *graph = case_build(op_case, err);
+    if (graph == NULL)
+        return -1;
+    *ret_subject = (struct subject){.graph = graph, .batch = op_case->batch, .rough = case_is_rough(op_case)};
+    return 0;
+}
+
+void subject_done(struct subject *subject) {
+    graph_free(subject->graph);
+    *subject = (struct subject){0};
+}

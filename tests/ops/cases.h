@@ -28,4 +28,16 @@ extern const size_t op_cases_n;
 /* Builds the graph of a case. Returns NULL and *err on a mistake in the table. */
 struct graph *case_build(const struct op_case *op_case, struct err *err);
 
+/* A graph to test with. */
+struct subject {
+    struct graph *graph;
+    int batch;
+    bool rough;
+    bool random; /* small tensors in deep graphs as they come: see compare.c */
+};
+
+/* The case's graph with what is to know of it. Returns 0, or -1 and *err; subject_done frees. */
+int case_subject(const struct op_case *op_case, struct subject *ret_subject, struct err *err);
+void subject_done(struct subject *subject);
+
 #endif

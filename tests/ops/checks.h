@@ -22,7 +22,7 @@ void check_differences(const struct residuum_backend *module, const struct op_ca
 /* --- against.c: a module against the reference, in everything that the door shows --- */
 
 void check_against(const struct residuum_backend *ref, const struct residuum_backend *module, enum spec_precision precision,
-                   const struct op_case *op_case, struct report *report);
+                   const struct subject *subject, struct report *report);
 
 /* --- training.c: a module against the reference over several steps with each optimizer and each option of a step --- */
 

@@ -16,10 +16,17 @@
  * twice. (Seen: outputs 1.2 %, gradients 2 %.) Rough cases are those where batch normalization spreads values over the kink of a
  * relu again and again, or a pool's maximum changes: a value in 300 on the other side of a kink is sqrt(1 / 300) = 6 % in the
  * mean square behind each relu. (Seen: outputs 2 %, gradients 24 %, peaks 48 %.) What joins their layers is checked tightly by
- * cases of the same shape with smooth activations. */
+ * cases of the same shape with smooth activations.
+ *
+ * Random graphs are deeper, and have tensors of two or three values that are what cancellation leaves of much larger terms. (Seen
+ * in 200 graphs: f32: outputs 3e-6, gradients 5e-5 at most, 7e-6 but for one in a thousand; bf16, smooth: outputs 9 %, gradients
+ * 16 %, 7 % but for one in a thousand; rough: gradients 77 %, peaks 140 %.) A gradient that is missing is off by 100 %. */
 static const struct tolerance tolerance_f32 = {5e-6, 2e-5, 1e-5, 3e-5, 5e-6};
 static const struct tolerance tolerance_bf16 = {2e-2, 3e-2, 4e-2, 6e-2, 2e-2};
 static const struct tolerance tolerance_bf16_rough = {4e-2, 1e-1, 3e-1, 6e-1, 2e-2};
+static const struct tolerance tolerance_f32_random = {1e-5, 2e-5, 1e-4, 1e-4, 5e-6};
+static const struct tolerance tolerance_bf16_random = {1.5e-1, 1.5e-1, 3e-1, 3e-1, 3e-2};
+static const struct tolerance tolerance_bf16_random_rough = {1.5e-1, 1.5e-1, 9e-1, 2.0, 3e-2};
 
 /* Tensors whose values are all below this are compared as if their largest were this: a bias before a normalization has a
  * gradient of 0 but for rounding. */
@@ -132,15 +139,24 @@ void compare_results(struct pair *pair, const char *when, int n, struct backend_
         report_add(pair->report, "%s: %d correct instead of %d", when, got.correct, expected.correct);
 }
 
+static const struct tolerance *tolerance_for(const struct subject *subject, enum spec_precision precision) {
+    if (precision == PRECISION_F32)
+        return subject->random ? &tolerance_f32_random : &tolerance_f32;
+    if (subject->random)
+        return subject->rough ? &tolerance_bf16_random_rough : &tolerance_bf16_random;
+    return subject->rough ? &tolerance_bf16_rough : &tolerance_bf16;
+}
+
 int pair_init(struct pair *pair, const struct residuum_backend *ref, const struct residuum_backend *module,
-              const struct graph *graph, const struct backend_plan_options *options, bool rough, struct report *report) {
+              const struct subject *subject, const struct backend_plan_options *options, struct report *report) {
     struct backend_plan_options plain = *options;
     plain.precision = PRECISION_F32;
-    const struct tolerance *bf16 = rough ? &tolerance_bf16_rough : &tolerance_bf16;
-    *pair = (struct pair){.tolerance = options->precision == PRECISION_BF16 ? bf16 : &tolerance_f32, .report = report};
-    pair->batch = batch_new(graph, options->batch);
-    values_fill_batch(graph, &pair->batch);
-    return rig_init(&pair->ref, ref, graph, &plain, report) < 0 ? -1 : rig_init(&pair->module, module, graph, options, report);
+    *pair = (struct pair){.tolerance = tolerance_for(subject, options->precision), .report = report};
+    pair->batch = batch_new(subject->graph, options->batch);
+    values_fill_batch(subject->graph, &pair->batch);
+    if (rig_init(&pair->ref, ref, subject->graph, &plain, report) < 0)
+        return -1;
+    return rig_init(&pair->module, module, subject->graph, options, report);
 }
 
 void pair_done(struct pair *pair) {

@@ -19,9 +19,9 @@ struct pair {
     struct backend_optimizer optimizer;
 };
 
-/* Opens both with the options; the reference in f32. rough: see cases.h. The batch is filled. Returns 0, or -1 and a finding. */
+/* Opens both with the options; the reference in f32. The batch is filled. Returns 0, or -1 and a finding. */
 int pair_init(struct pair *pair, const struct residuum_backend *ref, const struct residuum_backend *module,
-              const struct graph *graph, const struct backend_plan_options *options, bool rough, struct report *report);
+              const struct subject *subject, const struct backend_plan_options *options, struct report *report);
 void pair_done(struct pair *pair);
 
 /* Gives both plans the same values and states of the optimizer. */

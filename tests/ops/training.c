@@ -77,8 +77,8 @@ static void check_missing(struct pair *pair) {
 void check_training(const struct residuum_backend *ref, const struct residuum_backend *module, enum spec_precision precision,
                     const struct training_case *training_case, struct report *report) {
     struct err err = {0};
-    struct graph *graph = case_build(&network, &err);
-    if (graph == NULL) {
+    struct subject subject;
+    if (case_subject(&network, &subject, &err) < 0) {
         report_add(report, "%s", err.text);
         return;
     }
@@ -87,10 +87,10 @@ void check_training(const struct residuum_backend *ref, const struct residuum_ba
                                            .precision = precision,
                                            .optimizer = training_case->optimizer.kind,
                                            .average = training_case->average};
-    if (pair_init(&pair, ref, module, graph, &options, false, report) == 0) {
+    if (pair_init(&pair, ref, module, &subject, &options, report) == 0) {
         train(&pair, training_case);
         check_missing(&pair);
     }
     pair_done(&pair);
-    graph_free(graph);
+    subject_done(&subject);
 }
