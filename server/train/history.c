@@ -96,48 +96,46 @@ static int drop(void *arg, int epoch, json_t *value, struct err *err) {
     return 0;
 }
 
-int history_cut(const char *dir, int n, struct err *err) {
-    char path[PATH_MAX];
-    if (history_path(dir, file_name, path, err) != 0)
-        return -1;
-    FILE *file = fopen(path, "r+e");
-    if (file == NULL && errno == ENOENT)
-        return n > 0;
+/* Where the first n epochs end in a file. Returns 0, 1 when it does not hold them, or -1. */
+static int find_end(const char *path, int n, long *ret_end, struct err *err) {
+    FILE *file = fopen(path, "re");
+    *ret_end = 0;
     if (file == NULL)
-        return err_errno(err, ERR_IO, errno, "cannot open %s", path);
-    long end;
-    int rc = read_epochs(file, n, drop, NULL, &end, err);
-    if (rc == 0 && (ftruncate(fileno(file), end) != 0 || fsync(fileno(file)) != 0))
-        rc = err_errno(err, io_code(errno), errno, "cannot cut %s", path);
+        return errno == ENOENT ? n > 0 : err_errno(err, ERR_IO, errno, "cannot open %s", path);
+    int rc = read_epochs(file, n, drop, NULL, ret_end, err);
     fclose(file);
     return rc;
 }
 
-/* Returns where the first n epochs end, or -1. */
-static long find_end(const char *path, int n, struct err *err) {
-    long end;
-    FILE *file = fopen(path, "re");
-    if (file == NULL)
-        return err_errno(err, errno == ENOENT ? ERR_DATA : ERR_IO, errno, "cannot open %s", path);
-    int rc = read_epochs(file, n, drop, NULL, &end, err);
-    fclose(file);
-    if (rc > 0)
-        return err_set(err, ERR_DATA, "%s does not hold the %d epochs of the source", path, n);
-    return rc == 0 ? end : -1;
-}
-
-int history_import(const char *dir, int n, struct err *err) {
-    char path[PATH_MAX], *text;
-    size_t size;
-    if (history_path(dir, initial_name, path, err) != 0)
+/* A new file takes the place of the old one, which another job may share by a link to go on from. */
+static int write_first(const char *dir, const char *path, long size, struct err *err) {
+    char *text = NULL;
+    size_t whole = 0;
+    if (size > 0 && file_read(path, SIZE_MAX, &text, &whole, err) != 0)
         return -1;
-    long end = find_end(path, n, err);
-    if (end < 0 || file_read(path, SIZE_MAX, &text, &size, err) != 0)
-        return -1;
-    struct iovec part = {text, (size_t)end};
+    struct iovec part = {text, (size_t)size};
     int rc = file_write(dir, file_name, &part, 1, err);
     free(text);
     return rc;
+}
+
+/* Makes the first n epochs of DIR/NAME the whole history. Returns 0, 1 when it does not hold them, or -1. */
+static int keep_first(const char *dir, const char *name, int n, struct err *err) {
+    char path[PATH_MAX];
+    long end;
+    if (history_path(dir, name, path, err) != 0)
+        return -1;
+    int rc = find_end(path, n, &end, err);
+    return rc == 0 ? write_first(dir, path, end, err) : rc;
+}
+
+int history_cut(const char *dir, int n, struct err *err) {
+    return keep_first(dir, file_name, n, err);
+}
+
+int history_import(const char *dir, int n, struct err *err) {
+    int rc = keep_first(dir, initial_name, n, err);
+    return rc > 0 ? err_set(err, ERR_DATA, "%s does not hold the %d epochs of the source", initial_name, n) : rc;
 }
 
 struct sending {

@@ -91,7 +91,7 @@ def sha256(data):
 
 def test_the_data_s_hash(datasets, tmp_path):
     """Over the digests of pixels and labels of training, validation and test images."""
-    run(tmp_path / "job", fashion(), RESIDUUM_DATASETS=str(datasets.parent))
+    worker, _ = run(tmp_path / "job", fashion(), RESIDUUM_DATASETS=str(datasets.parent))
     text = ""
     for part, n in (("train", 120), ("none", 0), ("t10k", 40)):
         images, labels = b"", b""
@@ -101,7 +101,8 @@ def test_the_data_s_hash(datasets, tmp_path):
             labels = gzip.decompress((datasets / f"{part}-labels-idx1-ubyte.gz").read_bytes())[8:]
         text += sha256(images) + sha256(labels)
     metadata, _ = read_safetensors(tmp_path / "job" / "checkpoint.safetensors")
-    assert metadata["data_sha256"] == sha256(text.encode()) and metadata["train_sha256"] == sha256(text[:128].encode())
+    assert worker.events[0]["data_sha256"] == metadata["data_sha256"] == sha256(text.encode())
+    assert metadata["train_sha256"] == sha256(text[:128].encode())
 
 
 @pytest.mark.parametrize("file", FILES)

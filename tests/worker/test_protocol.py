@@ -7,7 +7,7 @@ import time
 
 import numpy
 import pytest
-from harness import (DONE, FAILED, PROGRAM, RETRY, STOPPED, USAGE, Worker, digest, read_safetensors, results, run, spec, wait_for)
+from harness import (DONE, FAILED, PROGRAM, PROTOCOL, RETRY, STOPPED, USAGE, Worker, digest, read_safetensors, results, run, spec, wait_for)
 
 
 @pytest.fixture(scope="module")
@@ -21,10 +21,14 @@ def whole(tmp_path_factory):
 def test_hello_is_first_and_done_is_last(whole):
     hello = whole.events[0]
     assert {k: hello[k] for k in ("type", "protocol", "backend", "precision", "threads", "resumed")} == {
-        "type": "hello", "protocol": 2, "backend": "ref", "precision": "f32", "threads": 1, "resumed": None}
+        "type": "hello", "protocol": PROTOCOL, "backend": "ref", "precision": "f32", "threads": 1, "resumed": None}
+    assert {k: hello[k] for k in ("train_images", "validation_images", "test_images", "initial")} == {
+        "train_images": 150, "validation_images": 0, "test_images": 70, "initial": None}
+    assert len(hello["data_sha256"]) == 64 and hello["program"] and isinstance(hello["algorithms"], str)
     assert hello["parameters"] > 1000 and hello["memory_bytes"] > 4 * hello["parameters"]
     assert hello["device"] and hello["backend_version"]
-    assert {k: whole.events[-1][k] for k in ("type", "epochs")} == {"type": "done", "epochs": 3}
+    assert {k: whole.events[-1][k] for k in ("type", "epochs", "stopped_early", "best_epoch")} == {
+        "type": "done", "epochs": 3, "stopped_early": False, "best_epoch": None}
 
 
 def test_every_epoch_comes_after_its_checkpoint(whole):
@@ -47,6 +51,7 @@ def test_epochs_tell_consistent_numbers(whole):
         assert softmax.shape == (25, 10) and (abs(softmax.sum(1) - 1) < 1e-5).all() and (softmax >= 0).all()
         assert 0 <= epoch["train"]["accuracy"] <= 1 and epoch["train"]["loss"] > 0 and test["loss"] > 0
         assert abs(epoch["train"]["accuracy"] * 150 - round(epoch["train"]["accuracy"] * 150)) < 1e-9
+        assert epoch["validation"] is None and epoch["best"] is None
         assert epoch["seconds"] > 0 and epoch["images_per_second"] > 0
     assert abs(epochs[-1]["lr"] - 0.05 / 25 / 1e4) < 1e-12  # the last step of one-cycle
 
@@ -122,11 +127,11 @@ def test_epochs_that_the_daemon_misses_come_again(whole, tmp_path):
     assert results(worker) == results(whole)[1:]
 
 
-GOOD = {"protocol": 2, "job": "job_x", "attempt": 1, "dir": "/tmp", "epochs_known": 0, "spec": spec()}
+GOOD = {"protocol": PROTOCOL, "job": "job_x", "attempt": 1, "dir": "/tmp", "epochs_known": 0, "spec": spec()}
 
 
 @pytest.mark.parametrize("line", [
-    "", "no JSON", "[]", "{}", json.dumps({**GOOD, "protocol": 1}), json.dumps({**GOOD, "dir": "relative"}),
+    "", "no JSON", "[]", "{}", json.dumps({**GOOD, "protocol": PROTOCOL + 1}), json.dumps({**GOOD, "dir": "relative"}),
     json.dumps({**GOOD, "epochs_known": -1}), json.dumps({**GOOD, "spec": {"dataset": "shapes"}}),
     json.dumps({**GOOD, "spec": spec(epochz=1)}), json.dumps({**GOOD, "job": 1}), "[" * 100, '{"protocol": "\xff"}',
 ])
@@ -187,7 +192,8 @@ def test_the_checkpoint_opens_elsewhere(whole):
     metadata, tensors = read_safetensors(whole.directory / "checkpoint.safetensors")
     assert metadata["epoch"] == "3" and metadata["step"] == "0" and metadata["job"] == "job_test" and metadata["backend"] == "ref"
     assert json.loads(metadata["spec"])["model"]["preset"] == "resnet8"
-    tensors.pop("training.layers")
+    dtype, shape, sums = tensors.pop("training.layers")
+    assert dtype == "F64" and 8 * shape[0] == len(sums) and not any(sums)  # of the epoch's steps so far: none
     trained = [n for n in tensors if n.endswith(".momentum")]
     for name in trained:
         assert tensors[name.removeprefix("optimizer.").removesuffix(".momentum")][1] == tensors[name][1]
