@@ -168,9 +168,10 @@ asan: deps-check ## the C tests and the tests of the programs, built with ASan a
 	@RESIDUUM_BUILD=build/asan ASAN_OPTIONS=detect_leaks=1:strict_string_checks=1 UBSAN_OPTIONS=print_stacktrace=1 \
 		tests/run unit ops golden worker api client daemon chaos
 
-bench: deps-bench ## training speed against PyTorch, to build/bench.json
+bench: deps-bench ## training speed against PyTorch, what the service adds to it; to build/bench.json, build/bench-service.json
 	$(AGAIN) all $(B)/bench_train
 	$(PYTHON) tests/bench/bench.py
+	$(PYTHON) tests/bench/service.py
 
 install: all ## copy to DESTDIR/PREFIX (default /usr/local): bin, lib/residuum, share/residuum/web
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/residuum

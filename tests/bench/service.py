@@ -20,7 +20,7 @@ import tempfile
 import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
-from service import BUILD, ROOT, Daemon, until  # noqa: E402  pylint: disable=wrong-import-position
+from service import BUILD, ENDED, ROOT, Daemon, until  # noqa: E402  pylint: disable=wrong-import-position
 
 STARTS = {
     "fashion-mnist resnet20": {"dataset": "fashion-mnist", "model": "resnet20", "epochs": 1},
@@ -116,29 +116,33 @@ def span(seen):
 
 
 def in_daemon(folder, spec, browser):
-    daemon = Daemon(folder).start()
-    daemon.wait_for_probe()
-    stream, page, seen = daemon.stream(), None, []
-    stream.wait(lambda s: s.status == 200)
-    if browser:
-        page = open_page(daemon.url, folder)
-        until(lambda: b"residuum_sse_clients 2" in daemon.get("/metrics").content, 60, "the page's stream")
+    daemon, page = Daemon(folder).start(), None
+    try:
+        daemon.wait_for_probe()
+        if browser:
+            page = open_page(daemon.url, folder)
+        return watched(daemon, spec, 2 if browser else 1)
+    finally:
+        if page is not None:
+            page.kill()
+            page.wait()
+        daemon.stop()
+
+
+def watched(daemon, spec, streams):
+    """The same seconds, as a client of the stream sees them."""
+    seen, stream = [], daemon.stream()
+    until(lambda: f"residuum_sse_clients {streams}\n" in daemon.get("/metrics").text, 60, "the streams")
     wait_until_idle(daemon)
     job = daemon.submit(spec)
 
     def ended(source):
-        while len(seen) < len(source.events):
-            event = source.events[len(seen)]
-            seen.append((event["event"], time.monotonic()))
-        return source.events and source.events[-1]["data"].get("state") == "succeeded"
+        seen.extend((event["event"], time.monotonic()) for event in source.events[len(seen):])
+        return source.events and source.events[-1]["data"].get("state") in ENDED
 
     stream.wait(ended, PATIENCE)
-    assert daemon.job(job)["state"] == "succeeded"
     stream.close()
-    if page is not None:
-        page.kill()
-        page.wait()
-    daemon.stop()
+    assert daemon.job(job)["state"] == "succeeded", daemon.job(job)
     return span(seen)
 
 
@@ -160,7 +164,7 @@ def measure_cost(args, folder):
     figures = {way: [] for way in ways}
     for number in range(args.rounds):
         for way, run in ways.items():
-            place = folder / f"{number}-{len(way)}"
+            place = folder / f"{number} {way}"
             place.mkdir()
             figures[way].append(args.images * args.epochs / run(place, cost_spec(args)))
         print(f"round {number + 1}/{args.rounds}  " + ", ".join(f"{way} {figures[way][-1]:.0f}" for way in ways), flush=True)
