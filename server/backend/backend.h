@@ -130,8 +130,8 @@ struct residuum_backend {
     int (*get_tensor)(struct backend_plan *plan, enum backend_tensor kind, int param_index, float *ret_values, struct err *err);
     int (*set_tensor)(struct backend_plan *plan, enum backend_tensor kind, int param_index, const float *values, struct err *err);
 
-    /* Copies a node's output of the last step's first n images, [n,C,H,W]; not of USE_EVALUATE plans. A node that was fused away
-     * gives what it would have given. */
+    /* Copies a node's output of the last eval_step's first n images, [n,C,H,W]; not of USE_EVALUATE plans, nor after a
+     * train_step, which may have used its memory for gradients. A node that was fused away gives what it would have given. */
     int (*get_activation)(struct backend_plan *plan, int node, int n, float *ret_values, struct err *err);
 
     /* What the last train_step did: graph->params_n rows. Made along with the update, so asking costs nothing. */

@@ -1,4 +1,4 @@
-/* Shows what a node gave in the last step; what was fused away is computed again. */
+/* Shows what a node gave in the last evaluation; what was fused away is computed again. */
 #include <omp.h>
 #include <stdlib.h>
 #include <string.h>
@@ -27,7 +27,8 @@ int inspect_activation(struct backend_plan *plan, int node, int n, float *ret_va
         return err_set(err, ERR_BACKEND, "there is no layer number %d; the model has %d", node, plan->nodes_n);
     const struct value *value = &plan->values[node];
     if (n < 1 || n > plan->last_n)
-        return err_set(err, ERR_BACKEND, "the output of '%s' for %d images was asked for; the last step had %d",
+        return err_set(err, ERR_BACKEND,
+                       "the output of '%s' for %d images was asked for; there are %d of the last step, and none after training",
                        plan->nodes[node].name, n, plan->last_n);
     omp_set_num_threads(plan->backend->threads);
     if (plan->nodes[node].op == OP_INPUT) {

@@ -19,7 +19,7 @@ struct backend {
 
 /* --- arena.c: memory that belongs to a plan --- */
 
-enum { ALIGNMENT = 64, NO_BUFFER = -1, TIME_FOREVER = 1 << 30 };
+enum { ALIGNMENT = 64, NO_BUFFER = -1 };
 
 /* A stretch of the plan's arena. Two buffers share memory when their times do not meet. Times are positions in the order of
  * execution: unit u's forward pass is u, the i-th backward step is units_n + i. */
@@ -140,7 +140,7 @@ struct backend_plan {
     double *partial; /* [threads][2][channels]: sums of batch norm */
     size_t partial_channels;
     bool input_blocked; /* some unit reads the images in blocks */
-    int last_n;         /* images of the last step; 0: none yet */
+    int last_n;         /* images of the last evaluation whose outputs are still there; 0: none */
     bool last_training, has_gradients;
     uint64_t use_count;
 };

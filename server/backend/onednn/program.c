@@ -111,6 +111,15 @@ static int choose_output(struct backend_plan *plan, struct unit *unit, int k, st
     return new_gradient(plan, unit->inputs[k], err);
 }
 
+/* What a unit's backward pass reads of the forward pass is alive until then. */
+static void keep_read(struct backend_plan *plan, const struct unit *unit) {
+    bool reads_output = unit->op != OP_CONV && (unit->op != OP_NORM || unit->residual);
+    for (int k = 0; k < unit->inputs_n; k++)
+        arena_touch(&plan->arena, plan->values[unit->inputs[k]].buffer, now(plan));
+    if (reads_output)
+        arena_touch(&plan->arena, plan->values[unit->out].buffer, now(plan));
+}
+
 static int unit_backward(struct backend_plan *plan, int index, struct err *err) {
     struct unit *unit = &plan->units[index];
     struct value *out = &plan->values[unit->out];
@@ -133,6 +142,7 @@ static int unit_backward(struct backend_plan *plan, int index, struct err *err) 
     take(plan, unit->grads[0]);
     take(plan, unit->grads[1]);
     arena_touch(&plan->arena, unit->masked, now(plan));
+    keep_read(plan, unit);
     plan->steps_n++;
     for (int k = 0; k < unit->inputs_n; k++)
         if (unit->input_grads[k] != NO_BUFFER) {
@@ -152,8 +162,8 @@ void program_needs(struct backend_plan *plan) {
     }
 }
 
-/* Buffers of the forward pass. A training plan keeps every output to the end of the step, and beyond for get_activation; an
- * inference plan frees one when its last reader has run. */
+/* Buffers of the forward pass. A plan for evaluation frees an output when its last reader has run. The others keep all outputs to
+ * the end of the forward pass, so that they can be shown; in training, the backward pass frees one when it is done with it. */
 static int forward_buffers(struct backend_plan *plan, struct err *err) {
     for (int u = 0; u < plan->units_n; u++) {
         const struct unit *unit = &plan->units[u];
@@ -165,7 +175,7 @@ static int forward_buffers(struct backend_plan *plan, struct err *err) {
         else if ((out->buffer = arena_buffer(&plan->arena, value_bytes(out, (size_t)plan->options.batch), u, err)) == NO_BUFFER)
             return -1;
         if (plan->options.use != USE_EVALUATE)
-            arena_touch(&plan->arena, out->buffer, TIME_FOREVER);
+            arena_touch(&plan->arena, out->buffer, plan->units_n - 1);
         for (int k = 0; k < unit->inputs_n; k++)
             arena_touch(&plan->arena, plan->values[unit->inputs[k]].buffer, u);
     }

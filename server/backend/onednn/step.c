@@ -165,6 +165,7 @@ int step_train(struct backend_plan *plan, const struct backend_batch *batch, con
             "a step of an optimizer with mean squares on a plan that was compiled for sgd; compile it for the optimizer");
     if (forward(plan, batch, true, &result, err) != 0)
         return -1;
+    plan->last_n = 0; /* gradients take the memory of outputs */
     for (int s = 0; s < plan->steps_n; s++) {
         const struct step *step = &plan->steps[s];
         if (step->unit < 0)
