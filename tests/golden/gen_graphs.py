@@ -81,8 +81,6 @@ class Net:
             return x.flatten(1)[:, :, None, None]
         if op == "linear":
             return F.linear(x.flatten(1), weight, bias)[:, :, None, None]
-        if op == "dropout":
-            return x  # only of rate 0: see stored()
         assert op == "softmax_cross_entropy", op
         return torch.softmax(x, 1)
 
@@ -119,8 +117,6 @@ def in_order(net, node):
 
 
 def stored(document):
-    if document["dropout"]:
-        return None
     net, batch, classes = Net(document["graph"]), document["batch"], document["classes"]
     images = formula.images(0, batch, net.nodes[0]["shape"])
     outputs, logits = net.forward(images, True)
@@ -138,7 +134,7 @@ def main():
     documents = json.loads(subprocess.run([PROGRAM, "dump"], check=True, capture_output=True, cwd=HERE.parent.parent).stdout)
     rows = {document["graph"]["title"]: stored(document) for document in documents}
     assert len(rows) == len(documents)
-    lines = [f"{json.dumps(title)}: {json.dumps(row, separators=(',', ':'))}" for title, row in rows.items() if row]
+    lines = [f"{json.dumps(title)}: {json.dumps(row, separators=(',', ':'))}" for title, row in rows.items()]
     head = json.dumps(f"gen_graphs.py with PyTorch {torch.__version__}")
     (HERE / "graphs.json").write_text(f'{{"made_by": {head},\n"graphs": {{\n' + ",\n".join(lines) + "\n}}\n")
     print(len(lines), "graphs")

@@ -55,12 +55,9 @@ static bool mixup_of(int number) {
     return number / 2 % 2 != 0;
 }
 
-/* Modules draw their dropout from their own random numbers: PyTorch cannot know them. */
-static bool has_dropout(const struct graph *graph) {
-    for (int i = 0; i < graph->nodes_n; i++)
-        if (graph->nodes[i].op == OP_DROPOUT && graph->nodes[i].rate > 0.0)
-            return true;
-    return false;
+/* Modules draw their dropout from their own random numbers: PyTorch cannot know them, and such cases are left out. */
+static bool is_comparable(int number) {
+    return (size_t)number >= op_cases_n || strstr(op_cases[number].layers, "dropout") == NULL;
 }
 
 /* --- running --- */
@@ -154,7 +151,7 @@ static void run_job(void **state) {
     struct err err = {0};
     if (build(job->number, &subject, &err) < 0)
         report_add(&report, "%s", err.text);
-    else if (!has_dropout(subject.graph))
+    else
         run_graph(job, &subject, &report);
     subject_done(&subject);
     if (report.n > 0)
@@ -170,9 +167,8 @@ static json_t *dump_graph(int number) {
     if (build(number, &subject, &err) < 0)
         fprintf(stderr, "graph %d: %s\n", number, err.text);
     else
-        document = json_pack("{s:o,s:i,s:i,s:f,s:b,s:b}", "graph", graph_to_json(subject.graph), "batch", subject.batch,
-                             "classes", subject.graph->classes, "smoothing", (double)smoothing_of(number), "mixup",
-                             mixup_of(number), "dropout", has_dropout(subject.graph));
+        document = json_pack("{s:o,s:i,s:i,s:f,s:b}", "graph", graph_to_json(subject.graph), "batch", subject.batch, "classes",
+                             subject.graph->classes, "smoothing", (double)smoothing_of(number), "mixup", mixup_of(number));
     subject_done(&subject);
     return document;
 }
@@ -181,7 +177,8 @@ static int dump(void) {
     json_t *list = json_array();
     int failed = 0;
     for (int i = 0; i < (int)op_cases_n + RANDOM_GRAPHS; i++)
-        failed |= json_array_append_new(list, dump_graph(i));
+        if (is_comparable(i))
+            failed |= json_array_append_new(list, dump_graph(i));
     failed |= json_dumpf(list, stdout, JSON_INDENT(1));
     json_decref(list);
     return failed == 0 ? 0 : 1;
@@ -197,13 +194,16 @@ static struct job new_job(const struct fixture *fixture, int number) {
 }
 
 static int run_all(const struct fixture *fixture) {
-    int n = (int)op_cases_n + RANDOM_GRAPHS;
     struct job jobs[TESTS_MAX];
     struct CMUnitTest tests[TESTS_MAX];
-    assert(n <= TESTS_MAX);
-    for (int i = 0; i < n; i++) {
-        jobs[i] = new_job(fixture, i);
-        tests[i] = (struct CMUnitTest){.name = jobs[i].name, .test_func = run_job, .initial_state = &jobs[i]};
+    int n = 0;
+    assert(op_cases_n + RANDOM_GRAPHS <= TESTS_MAX);
+    for (int i = 0; i < (int)op_cases_n + RANDOM_GRAPHS; i++) {
+        if (!is_comparable(i))
+            continue;
+        jobs[n] = new_job(fixture, i);
+        tests[n] = (struct CMUnitTest){.name = jobs[n].name, .test_func = run_job, .initial_state = &jobs[n]};
+        n++;
     }
     int failed = _cmocka_run_group_tests("graphs", tests, (size_t)n, NULL, NULL);
     printf("%d passed, %d failed\n", n - failed, failed);
