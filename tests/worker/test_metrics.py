@@ -170,3 +170,23 @@ def test_an_epoch_with_everything_on_is_the_same_again(tmp_path):
     assert len(first) == 2 and first == second
     plain = run(tmp_path / "plain", spec(epochs=2, model={**MODEL, "dropout": 0.2}))[0]
     assert plain.of("epoch")[0]["weights_sha256"] != first[0][0]
+
+
+def target_counts(tmp_path, **changes):
+    """How often each class is the target of a batch of 32: with logits of 0 the gradient of the last bias is a tenth minus the mean target."""
+    worker, status = run(tmp_path / "job", spec(
+        model={"preset": "mlp", "init": "normal", "init_sigma": 1e-9}, epochs=1, train_limit=32,
+        optimizer={"kind": "sgd", "momentum": 0, "weight_decay": 0}, schedule={"kind": "constant", "lr": 1}, **changes))
+    assert status == DONE, worker.text()
+    bias = next(values for values in tensors(worker.directory / "weights/epoch-1.safetensors").values() if values.shape == (10,))
+    return 32 * (bias + 0.1)
+
+
+def test_targets_are_mixed_and_smoothed(tmp_path):
+    plain = target_counts(tmp_path / "plain")
+    assert np.allclose(plain, plain.round(), atol=1e-3) and round(plain.sum()) == 32 and plain.max() > 3.5
+    smoothed = target_counts(tmp_path / "smoothed", label_smoothing=0.25)
+    assert np.allclose(smoothed, 0.75 * plain + 0.25 * 3.2, atol=1e-3)
+    mixed = target_counts(tmp_path / "mixed", augment={"mixup": 1})
+    assert mixed.sum() == pytest.approx(32, abs=1e-3)
+    assert abs(mixed - mixed.round()).max() > 0.05 and abs(mixed - plain).max() < 10
