@@ -10,10 +10,12 @@
  *
  * Worker -> daemon, standard output: one JSON object a line, at most EVENT_LINE_MAX bytes with the newline, UTF-8. Every line has
  * "type" (below) and "seq", 1, 2, 3, ... without a gap.
- * - hello: {"protocol": 2, "program": "0.1.0", "backend": "onednn", "backend_version": "2.6.3", "algorithms": "...", "device":
- * "...", "precision": "f32", "threads": 2, "data_sha256": "...", "train_images": N, "validation_images": N, "test_images": N,
- *   "initial": null or {"taken": [names], "fresh": [names]}, "parameters": N, "memory_bytes": N, "resumed": {"epoch": E, "step":
- * S} or null}; the first line, unless an error is
+ * - hello: {"protocol": 2, "program": "0.1.0", "backend": "onednn", "backend_version": "2.6.3", "algorithms": "...",
+ *   "device": "...", "precision": "f32", "threads": 2, "data_sha256": "...", "train_images": N, "validation_images": N,
+ *   "test_images": N, "initial": null or {"taken": [names], "fresh": [names]}, "parameters": N, "memory_bytes": N,
+ *   "resumed": {"epoch": E, "step": S} or null}; the first line, unless an error is.
+ *   data_sha256 is of the images and labels of all three sets; memory of the plans that train and that evaluate; "initial" tells
+ *   which parameters a spec with "from" takes over, null without one and when the job's own checkpoint is "resumed"
  * - progress: {"epoch": 2, "epochs": 5, "phase": "train" | "validation" | "test", "step": 100, "steps": 469, "loss": 0.31,
  *   "images_per_second": 1800.0, "seconds_left": 92.5}; at most once a second; steps are those of the phase; the last three are
  *   null until known
@@ -31,13 +33,16 @@
  *    "layers": {
  *      "weights": {"name": [...], "gradient_norm": [...], "weight_norm": [...], "update_ratio": [...]},   layers with trainable
  *        parameters; means over the epoch's steps; update_ratio is norm(new - old) / norm(old), null where that is 0
- *      "activations": {"name": [...], "mean": [...], "deviation": [...], "dead": [...]}},     over the first 64 test images;
- * dead: share of a ReLU's outputs that are 0 for all of them, null for other layers "weights_sha256": "...",  of all parameters
- * and running statistics (values, f32, little-endian) in the graph's order "best": true | false | null,  by the validation set,
- * up to now; null without one "lr": 0.05, "seconds": 31.2, "images_per_second": 1920.5}      lr is the last step's; seconds are
- * those of training and tests over all attempts, images per second those of training
+ *      "activations": {"name": [...], "mean": [...], "deviation": [...], "dead": [...]}},    over the first 64 test images,
+ *        with the values as trained; dead: share of a ReLU's outputs that are 0 for all of them, null for other layers
+ *    "weights_sha256": "...",      of all parameters and running statistics as trained (f32, little-endian), in the graph's order
+ *    "best": true | false | null,  by the validation set, up to now; null without one
+ *    "lr": 0.05,                   of the last step
+ *    "seconds": 31.2,              of training, validation and test, over all attempts
+ *    "images_per_second": 1920.5}  of training
  * - checkpoint: {"epoch": 2, "step": 0, "file": "checkpoint.safetensors", "bytes": N}; finished epochs, step within the next
- * - done: {"epochs": 5, "stopped_early": false, "best_epoch": 4 or null}; the last line of success; epochs are those trained
+ * - done: {"epochs": 5, "stopped_early": false, "best_epoch": 4 or null}; the last line of success; epochs are those trained, by
+ *   the source of "resume" as well
  * - error: {"code": "non-finite-loss", "text": "...", "pointer": ""}; the last line of failure; code is an err_name()
  * Standard error is a log for people. The worker keeps the real standard output privately and points descriptor 1 at it.
  * A wrong version, a gap in seq, an oversize or non-UTF-8 line, an unknown type or a missing field ends the
@@ -60,11 +65,11 @@
  *   {"error": {"code": an err_name(), "text": "...", "pointer": "" or a field of "want"}}.
  *
  * Files in DIR, besides checkpoint.safetensors and epochs.ndjson, all written aside and renamed:
- *   weights/epoch-N.safetensors  parameters and running statistics by name (the average where there is one) of the kept epochs:
- * the last, the best, and every keep_every-th; "__metadata__" has format, job, epoch, sha256, spec, and what normalizes images:
- * mean and deviation, one number a channel
- *   predictions.safetensors of the
- * last epoch, over the whole test set: "softmax" F32 [n,classes], "labels" I32 [n], "predicted" I32 [n]; before "done"
+ * - weights/epoch-N.safetensors: parameters and running statistics by name (the average where there is one) of the kept epochs,
+ *   which are the last, the best and every keep_every-th. "__metadata__" has format, job, epoch, sha256 (that of the epoch's
+ *   record), weights ("values" or "average"), spec, and what normalizes images: mean and deviation, one number a channel
+ * - predictions.safetensors of the last epoch, over the whole test set: "softmax" F32 [n,classes], "labels" I32 [n], "predicted"
+ *   I32 [n]; before "done"
  *
  * To change the protocol: raise EVENT_PROTOCOL; daemon and worker of one installation always have the same. */
 #ifndef COMMON_EVENT_H
