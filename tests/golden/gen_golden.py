@@ -1,6 +1,6 @@
 #!/usr/bin/python3
-"""Makes the golden numbers of tests/golden: what PyTorch gives for ten training steps of each optimizer from weights and
-images of a formula (formula.py).
+"""Makes the golden numbers of tests/golden: what PyTorch gives for ten training steps of each optimizer from weights and images of a
+formula (formula.py).
 
     tests/golden/gen_golden.py          writes tests/golden/NAME.json for every row of CASES
 
@@ -8,8 +8,9 @@ Needs Debian's python3-torch (made with 1.13); the tests need only the files. Py
 those of the mathematics and not of one order of summation; weights, images and learning rates are rounded to f32 first, as the
 modules get them. Sizes and learning rates are such that noise of 1e-7 on weights and images changes the results by about 1e-6, and
 only seldom moves a pixel over the kink of a relu (with 32x32 images and a rate of 0.02, ResNet-20 comes out different by 4 % of
-a change in PyTorch's own f32). Tensors are stored as their change over the ten steps: its sum, its Euclidean norm, some values. The epsilons of Adam and RMSprop are
-larger than usual: with 1e-8 the sign of a gradient near zero decides a whole step.
+a change in PyTorch's own f32). The same is why two epsilons are larger than usual: with 1e-8, the sign of a gradient near zero decides
+a whole step of Adam or RMSprop, and f32 may get it wrong. Tensors are stored as their change over the ten steps: its sum, its
+Euclidean norm, some values.
 """
 import json
 import sys
@@ -24,20 +25,20 @@ import formula
 STEPS, BATCH, CLASSES = 10, 8, 10
 SAMPLES = 4
 SGD = dict(kind="sgd", lr=0.01, momentum=0.9, weight_decay=1e-4)
-ADAM = dict(kind="adam", lr=0.001, beta1=0.9, beta2=0.999, epsilon=1e-5)
-RMSPROP = dict(kind="rmsprop", lr=0.001, alpha=0.9, epsilon=1e-3)
+ADAM = dict(kind="adam", lr=0.001, beta1=0.9, beta2=0.999, epsilon=1e-8)
+RMSPROP = dict(kind="rmsprop", lr=0.001, alpha=0.9, epsilon=1e-8)
 CASES = {
     "resnet8": dict(preset="resnet8", size=32, shortcut="A", optimizer=SGD),
     "resnet8-decay": dict(preset="resnet8", size=24, shortcut="B", optimizer=SGD | dict(lr=0.02, momentum=0.5, weight_decay=0.05)),
     "resnet20-nesterov": dict(preset="resnet20", size=16, shortcut="A", optimizer=SGD | dict(lr=0.005, nesterov=True)),
     "sgd-clipped": dict(preset="resnet8", size=16, shortcut="A", smoothing=0.1,
                         optimizer=SGD | dict(weight_decay=0.05, decay_weights_only=True, clip_norm=0.5)),
-    "adam": dict(preset="resnet8", size=16, shortcut="A", optimizer=ADAM | dict(weight_decay=0.01)),
+    "adam": dict(preset="resnet8", size=16, shortcut="A", optimizer=ADAM | dict(epsilon=1e-5, weight_decay=0.01)),
     "adam-clipped": dict(preset="resnet8", size=16, shortcut="B", average_decay=0.9, mixup=True,
                          optimizer=ADAM | dict(weight_decay=0.1, decay_weights_only=True, beta2=0.9, clip_norm=0.25)),
     "adamw": dict(preset="resnet8", size=16, shortcut="A", smoothing=0.2, mixup=True,
                   optimizer=ADAM | dict(kind="adamw", weight_decay=5, decay_weights_only=True)),
-    "rmsprop": dict(preset="resnet8", size=16, shortcut="A", average_decay=0.75, optimizer=RMSPROP | dict(weight_decay=0.01)),
+    "rmsprop": dict(preset="resnet8", size=16, shortcut="A", average_decay=0.75, optimizer=RMSPROP | dict(epsilon=1e-3, weight_decay=0.01)),
     "rmsprop-momentum": dict(preset="resnet8", size=16, shortcut="A",
                              optimizer=RMSPROP | dict(lr=0.0002, momentum=0.9, weight_decay=0.1, decay_weights_only=True, clip_norm=0.5)),
 }
