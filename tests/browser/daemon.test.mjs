@@ -73,6 +73,20 @@ test('a job submitted by HTTP appears, trains and grows its curves, and every nu
   assert.deepEqual(page.trouble, []);
 }));
 
+test('inside the network of a real job: its graph, test images, maps of a layer and first filters', () => withPage(async (page) => {
+  await page.getByRole('link', { name: 'seen in a browser' }).click();
+  await page.waitForSelector('.chart[data-kind="layers"][data-quantity="gradient_norm"] canvas');
+  await page.getByRole('heading', { name: 'Network', exact: true }).click();
+  await page.waitForSelector('.network-picture [data-layer="conv1"]');
+  await page.getByRole('heading', { name: 'Inside the network' }).click();
+  await page.waitForSelector('.maps[data-layer="conv1"][data-maps="6"]');
+  await page.waitForSelector('.filters[data-maps="18"]');
+  assert.equal(await page.locator('.thumb').count(), 25);
+  await page.getByLabel('Layer', { exact: true }).selectOption('pool1');
+  await page.waitForSelector('.maps[data-layer="pool1"][data-maps="6"]');
+  assert.deepEqual(page.trouble, []);
+}));
+
 test('a page opened afterwards shows the same, in German', () => withPage(async (page) => {
   await page.getByRole('heading', { name: 'Aufträge' }).waitFor();
   await page.locator('.job[data-state="succeeded"] .figure', { hasText: '%' }).waitFor();

@@ -130,6 +130,8 @@ const spec = (extra = {}) => ({
 });
 const WORKER = { backend: 'onednn', backend_version: '2.6.3', device: 'AMD EPYC 9B45', precision: 'f32', threads: 2, parameters: 269434, memory_bytes: 157286400, resumed: null };
 
+const accuracyOf = (job) => (job.epochs_done ? epochOf(job, job.epochs_done).test.accuracy : null);
+
 export class Fixture {
   constructor({ empty = false, broken = false } = {}) {
     this.broken = broken; // every API answer is an error
@@ -155,8 +157,8 @@ export class Fixture {
     const began = values.state !== 'queued';
     const job = {
       id: `job_${String(n).padStart(22, 'abcdefghijklmnopqrstu')}`, owner: 'local', name: values.spec.name, attempt: began ? 1 : 0,
-      epochs: values.spec.epochs, device: began ? 'cpu' : null, worker: began ? WORKER : null, reason: null, cancel_requested: false,
-      created, started: began ? created : null, ended: null, ...values,
+      epochs: values.spec.epochs, device: began ? 'cpu' : null, worker: began ? WORKER : null, reason: null, cancel_requested: false, best_epoch: null,
+      stopped_early: false, verifies: null, verification: null, created, started: began ? created : null, ended: null, ...values,
     };
     this.jobs.push(job);
     return job;
@@ -164,7 +166,7 @@ export class Fixture {
 
   snapshot(job) {
     const ahead = this.jobs.filter((other) => other.state === 'queued').indexOf(job);
-    return { ...job, position: ahead < 0 ? null : ahead, cursor: this.events.length, links: {} };
+    return { ...job, test_accuracy: accuracyOf(job), position: ahead < 0 ? null : ahead, cursor: this.events.length, links: {} };
   }
 
   // --- what happens ---
@@ -178,7 +180,7 @@ export class Fixture {
   }
   change(job, values) {
     Object.assign(job, values);
-    this.send('job', { ...job });
+    this.send('job', { ...job, test_accuracy: accuracyOf(job) });
   }
   progress(job, step, steps = 469, phase = 'train') {
     const epoch = job.epochs_done + 1;
@@ -235,6 +237,12 @@ export class Fixture {
       this.jobs.splice(this.jobs.indexOf(job), 1);
       this.send('job', { id: job.id, state: 'deleted' });
       return this.answer(response, 204);
+    }
+    if (rest === 'verify') {
+      const again = this.addJob({ state: 'queued', epochs_done: 0, spec: job.spec, verifies: job.id, verification: { result: 'pending', epoch: null, job: job.id } });
+      this.change(job, { verification: { result: 'pending', epoch: null, job: again.id } });
+      this.send('job', { ...again });
+      return this.answer(response, 202, this.snapshot(again));
     }
     if (rest === 'cancel') this.change(job, { state: 'cancelled', ended: new Date().toISOString() });
     if (rest === 'retry') this.change(job, { state: 'queued', ended: null, reason: null });

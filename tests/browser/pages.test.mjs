@@ -183,6 +183,20 @@ test('the network is drawn with its residual connection, and a layer leads to it
   assert.deepEqual(await accessibility(page), []);
 }));
 
+test('a finished job can be verified by a second run, and leaves files to take home', () => withPage({ hash: (f) => `#/jobs/${f.jobs[0].id}` }, async (page, fixture) => {
+  await live(page);
+  const [first] = fixture.jobs;
+  await page.waitForSelector(`.files a[href="v1/jobs/${first.id}/weights/last"]`);
+  assert.equal(await page.locator('.files a[href$="weights/best"]:visible').count(), 0);
+  await page.getByRole('button', { name: 'Verify' }).click();
+  await page.locator('dialog').getByRole('button', { name: 'Verify' }).click();
+  await page.getByText('Is running again, to compare').waitFor();
+  const second = fixture.jobs.find((job) => job.verifies === first.id);
+  assert.match(page.url(), new RegExp(second.id));
+  fixture.change(second, { state: 'succeeded', verification: { result: 'differs', epoch: 3, job: first.id } });
+  await page.getByText('the weights differ from epoch 3 on').waitFor();
+}));
+
 test('why a job failed is said first, and its log is open', () => withPage({ hash: (f) => `#/jobs/${f.jobs[1].id}` }, async (page) => {
   await page.getByRole('heading', { name: 'Why it failed' }).waitFor();
   await page.getByText('became NaN in epoch 3').waitFor();

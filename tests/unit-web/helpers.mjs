@@ -2,7 +2,7 @@
 export function job(id, values = {}) {
   return {
     id, state: 'running', owner: 'local', name: '', spec: { dataset: 'shapes', model: { preset: 'lenet5' } }, attempt: 1, epochs_done: 0, epochs: 4,
-    device: 'cpu', worker: null, reason: null, cancel_requested: false, created: '2026-11-24T06:00:00.000000Z', started: null, ended: null, position: null, cursor: 10, ...values,
+    device: 'cpu', worker: null, reason: null, cancel_requested: false, best_epoch: null, stopped_early: false, test_accuracy: null, verifies: null, verification: null, created: '2026-11-24T06:00:00.000000Z', started: null, ended: null, position: null, cursor: 10, ...values,
   };
 }
 

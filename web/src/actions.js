@@ -1,13 +1,9 @@
 // What the page does: loads snapshots, starts the stream, carries out what the reader asks for. No DOM; fetch only through api.
 
-const PARALLEL = 3; // requests at once for the newest epochs of listed jobs
 const PLACES_MS = 300;
 
 // page: {get() -> state, dispatch(action)}; api as in api.js; stream as in stream.js.
 export function createActions(page, api, stream) {
-  const wantedLast = new Set(); // jobs whose newest epoch was asked for
-  const queue = [];
-  let running = 0;
   let streaming = false;
 
   async function load(what, request) {
@@ -31,31 +27,6 @@ export function createActions(page, api, stream) {
     stream.start(cursor);
   }
 
-  async function nextLast() {
-    while (running < PARALLEL && queue.length) {
-      const id = queue.shift();
-      running += 1;
-      try {
-        page.dispatch({ type: 'epochs', id, items: [await api.epoch(id, 'last')] });
-      } catch (error) {
-        if (!error.problem) throw error;
-        wantedLast.delete(id); // the list shows a dash; the next snapshot asks again
-      } finally {
-        running -= 1;
-      }
-    }
-  }
-
-  // A listed job carries no accuracy: it is read from its newest epoch, once; the stream brings the later ones.
-  function wantLastEpochs(jobs) {
-    for (const job of jobs) {
-      if (job.epochs_done === 0 || wantedLast.has(job.id) || page.get().runs[job.id]?.epochs.length) continue;
-      wantedLast.add(job.id);
-      queue.push(job.id);
-    }
-    for (let i = 0; i < PARALLEL; i += 1) nextLast();
-  }
-
   // Asks once and keeps the answer under key, for views that say what they need whenever they draw.
   function need(key, request) {
     const what = `ask/${key}`;
@@ -70,7 +41,6 @@ export function createActions(page, api, stream) {
     if (filter !== page.get().list.filter) return answer; // the reader has moved on
     page.dispatch({ type: 'jobs', items: answer.items, next: answer.next, cursor: answer.cursor, filter, append: Boolean(before) });
     startStream(answer.cursor);
-    wantLastEpochs(answer.items);
     return answer;
   }
 
@@ -113,7 +83,6 @@ export function createActions(page, api, stream) {
       return; // lost again; the stream will say so
     }
     if (answer.cursor >= before) return;
-    wantedLast.clear();
     streaming = false;
     page.dispatch({ type: 'reset' });
     await show(route, settings);
@@ -170,6 +139,7 @@ export function createActions(page, api, stream) {
     async retry(id) {
       page.dispatch({ type: 'job', job: await api.retry(id) });
     },
+    verify: (id) => api.verify(id),
     async delete(id) {
       await api.remove(id);
       page.dispatch({ type: 'gone', id });

@@ -66,6 +66,7 @@ export const api = {
   log: (id) => get(`${job(id)}/log?limit=16384`, { text: true }),
   cancel: (id) => send(`${job(id)}/cancel`, { method: 'POST' }),
   retry: (id) => send(`${job(id)}/retry`, { method: 'POST' }),
+  verify: (id) => send(`${job(id)}/verify`, { method: 'POST' }),
   remove: (id) => send(job(id), { method: 'DELETE' }),
   // body: the text as typed; the server judges it.
   submit: (body, dryRun) =>

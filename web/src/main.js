@@ -69,6 +69,10 @@ const pageActions = {
     await actions.delete(id);
     location.hash = formatHash({ view: 'jobs' }, settings);
   },
+  async verify(id) {
+    const job = await actions.verify(id);
+    location.hash = formatHash({ view: 'job', id: job.id }, { lang: settings.lang, theme: settings.theme });
+  },
   async submit(text, dryRun) {
     const result = await actions.submit(text, dryRun);
     if (!dryRun) location.hash = formatHash({ view: 'job', id: result.id }, { lang: settings.lang, theme: settings.theme });

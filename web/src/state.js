@@ -147,7 +147,7 @@ function applyEvent(state, type, id, data) {
   const next = addEpochs(state, data.job, [data]);
   const job = next.jobs[data.job];
   if (!job || job.epochs_done >= data.epoch) return next;
-  return { ...next, jobs: put(next.jobs, data.job, { ...job, epochs_done: data.epoch }) };
+  return { ...next, jobs: put(next.jobs, data.job, { ...job, epochs_done: data.epoch, test_accuracy: data.test.accuracy }) };
 }
 
 function reduceEvent(state, { id, event, data }) {
@@ -229,6 +229,9 @@ export function mayCancel(job) {
 }
 export function mayRetry(job) {
   return job.state === 'failed' || job.state === 'cancelled';
+}
+export function mayVerify(job) {
+  return job.state === 'succeeded';
 }
 export function mayDelete(job) {
   return ENDED.includes(job.state);

@@ -1,6 +1,6 @@
 // The page of one job.
 import { h, icon, setText, show, whenChanged } from '../dom.js';
-import { ENDED, emptyRun, lastEpoch, mayCancel, mayDelete, mayRetry } from '../state.js';
+import { ENDED, emptyRun, lastEpoch, mayCancel, mayDelete, mayRetry, mayVerify } from '../state.js';
 import { formatHash } from '../settings.js';
 import { curvesView } from './curves.js';
 import { epochsView } from './epochs.js';
@@ -18,6 +18,7 @@ function actionsView(ctx, node, problem) {
   const kinds = [
     { name: 'cancel', may: mayCancel, danger: false },
     { name: 'retry', may: mayRetry, danger: false },
+    { name: 'verify', may: mayVerify, danger: false },
     { name: 'delete', may: mayDelete, danger: true },
   ];
   let id = null;
@@ -109,6 +110,41 @@ function attemptText(job, { t, fmt }) {
   return resumed ? t('job.resumed', { attempt, epoch: fmt.whole(resumed.epoch) }) : attempt;
 }
 
+// What came of running the job again, or of this job as the second run.
+function verificationText(job, { t, fmt }) {
+  if (!job.verification) return null;
+  const { result, epoch } = job.verification;
+  return t(`job.verification.${result}`, { epoch: fmt.whole(epoch) });
+}
+
+function epochsText(job, { t, fmt }) {
+  if (job.best_epoch === null || job.best_epoch === undefined) return null;
+  const best = t('job.best', { epoch: fmt.whole(job.best_epoch) });
+  return job.stopped_early ? `${best} ${t('job.early', { done: fmt.whole(job.epochs_done) })}` : best;
+}
+
+// What a finished epoch leaves behind, to take home.
+function filesView({ t }) {
+  const files = [
+    ['weights/last', 'files.last', (job) => job.epochs_done > 0],
+    ['weights/best', 'files.best', (job) => job.best_epoch],
+    ['predictions', 'files.predictions', (job) => job.state === 'succeeded'],
+    ['receipt', 'files.receipt', (job) => job.epochs_done > 0],
+  ].map(([path, key, may]) => ({ path, may, link: h('a', {}, t(key)) }));
+  const items = files.map((file) => ({ ...file, node: h('li', {}, file.link) }));
+  const node = h('div', {}, h('h3', {}, t('files.title')), h('ul', { class: 'files' }, items.map((item) => item.node)));
+  return {
+    node,
+    update(job) {
+      show(node, job.epochs_done > 0);
+      for (const { path, may, link, node: item } of items) {
+        link.href = `v1/jobs/${job.id}/${path}`;
+        show(item, may(job));
+      }
+    },
+  };
+}
+
 function factsView(ctx) {
   const { t, fmt } = ctx;
   const rows = [
@@ -118,13 +154,20 @@ function factsView(ctx) {
     ['job.backend', ({ worker }) => worker && t('job.backend.text', { backend: `${worker.backend} ${worker.backend_version}`, precision: worker.precision, threads: worker.threads })],
     ['job.parameters', ({ worker }) => worker && fmt.whole(worker.parameters)],
     ['job.memory', ({ worker }) => worker && fmt.megabytes(worker.memory_bytes)],
+    ['job.epochs', (job) => epochsText(job, ctx)],
+    ['job.verification', (job) => verificationText(job, ctx)],
     ['job.attempt', (job) => (job.attempt ? attemptText(job, ctx) : null)],
     ['job.created', (job) => fmt.dateTime(job.created)],
     ['job.started', (job) => job.started && fmt.dateTime(job.started)],
     ['job.ended', (job) => job.ended && fmt.dateTime(job.ended)],
   ].map(([key, text]) => ({ text, fact: fact(t(key)) }));
-  const node = h('section', { class: 'card', 'aria-labelledby': 'facts-title' }, h('h2', { id: 'facts-title' }, t('job.facts')), h('dl', { class: 'facts' }, rows.map((row) => row.fact.node)));
-  return { node, update: (job) => rows.forEach((row) => row.fact.set(row.text(job))) };
+  const files = filesView(ctx);
+  const node = h('section', { class: 'card', 'aria-labelledby': 'facts-title' }, h('h2', { id: 'facts-title' }, t('job.facts')), h('dl', { class: 'facts' }, rows.map((row) => row.fact.node)), files.node);
+  function update(job) {
+    rows.forEach((row) => row.fact.set(row.text(job)));
+    files.update(job);
+  }
+  return { node, update };
 }
 
 // Log and specification open on demand; the log of a failed job is open from the start and is read again when the job moves on.

@@ -1,6 +1,6 @@
 // The list of jobs.
 import { h, keyed, setText, show } from '../dom.js';
-import { lastEpoch, listedJobs } from '../state.js';
+import { listedJobs } from '../state.js';
 import { formatHash, SETTINGS } from '../settings.js';
 import { badge, copyButton, failedLoad, jobLine, jobTitle, progressBar, segments } from './parts.js';
 
@@ -36,7 +36,7 @@ function jobRow(ctx) {
     setText(device, job.device ?? '');
     bar.update(job, progress);
     setText(where, whereText(job, progress, ctx));
-    setText(accuracy, ctx.fmt.percent(lastEpoch(all, job.id)?.test.accuracy));
+    setText(accuracy, ctx.fmt.percent(job.test_accuracy));
   }
   return { node, update };
 }
