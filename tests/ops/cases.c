@@ -101,7 +101,7 @@ const struct op_case op_cases[] = {
     {"shortcut without new channels", {3, 7, 7}, 2, "conv o=4 k=3 p=1; shortcut o=4 s=3"},
     {"shortcut of images", {3, 6, 6}, 3, "conv o=5 k=3 s=2 p=1; shortcut o=5 s=2 in=0; add in=1,2"},
 
-    {"dropout", {3, 5, 5}, 4, "conv o=5 k=3 p=1; dropout rate=0.5; conv o=4 k=1"},
+    {"dropout of 25 and of 16 pixels", {3, 5, 5}, 4, "conv o=5 k=3 p=1; dropout rate=0.5; conv o=20 k=2; dropout rate=0.25"},
     {"dropout of vectors",
      {11, 1, 1},
      5,
