@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "client/command.h"
+#include "client/field.h"
 #include "client/problem.h"
 #include "client/text.h"
 #include "common/json.h"
@@ -56,6 +57,19 @@ int client_send(const struct client *client, const struct http_request *request,
     return code;
 }
 
+int client_number(const struct client *client, enum option option, long most, long otherwise, long *ret_value) {
+    const char *text = client->args->option[option];
+    struct err err = {0};
+    char *end = NULL;
+    long value = text == NULL ? otherwise : strtol(text, &end, 10);
+    if (text != NULL && (end == text || *end != '\0' || value < 1 || value > most)) {
+        err_set(&err, ERR_REQUEST, "--%s %.40s: it must be a whole number from 1 to %ld", option_rows[option].name, text, most);
+        return client_fail(&err);
+    }
+    *ret_value = value;
+    return 0;
+}
+
 static int parse_object(const struct http_response *response, json_t **ret_body) {
     struct err err = {0}, why = {0};
     json_t *body = json_parse(response->body, response->size, &why);
@@ -93,11 +107,20 @@ int client_object(const struct client *client, const char *method, const char *p
     return code;
 }
 
-int client_job_path(const struct client *client, const char *rest, char **ret_path) {
+static bool is_job_id(const char *id) {
     static const char allowed[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-";
+    return id[0] != '\0' && strspn(id, allowed) == strlen(id) && strlen(id) <= 64;
+}
+
+const char *client_job_id(const json_t *job) {
+    const char *id = field_text(job, "id");
+    return is_job_id(id) ? id : "";
+}
+
+int client_job_path(const struct client *client, const char *rest, char **ret_path) {
     const char *id = client->args->argument[0];
     struct err err = {0};
-    if (id[0] == '\0' || strspn(id, allowed) != strlen(id) || strlen(id) > 64) {
+    if (!is_job_id(id)) {
         err_set(&err, ERR_REQUEST, "\"%.80s\" is no job id; \"residuum ls\" prints ids such as job_4hXw0rQm1c8ZtTqv9LxK2b", id);
         return client_fail(&err);
     }

@@ -16,8 +16,12 @@ const struct option_row option_rows[OPTIONS_N] = {
     [OPTION_DRY_RUN] = {"dry-run", NULL, "only check the job: shapes, parameters, FLOPs, memory", 'n', false},
     [OPTION_NAME] = {"name", "TEXT", "name the job, whatever the file says", 0, false},
     [OPTION_STATE] = {"state", "LIST", "only jobs in these states, separated by commas", 0, false},
-    [OPTION_LIMIT] = {"limit", "N", "at most N jobs, newest first (default: 50)", 0, false},
+    [OPTION_LIMIT] = {"limit", "N", "at most N, of jobs the newest (default: 50)", 0, false},
     [OPTION_DOT] = {"dot", NULL, "print Graphviz DOT instead of a table", 0, false},
+    [OPTION_LAYERS] = {"layers", NULL, "print JSON to be edited and submitted as \"model\"", 0, false},
+    [OPTION_EPOCH] = {"epoch", "N", "of this epoch (default: the last one)", 0, false},
+    [OPTION_CONFUSED] = {"confused", "K", "the K most confused classes and pairs (default: 4)", 0, false},
+    [OPTION_OUTPUT] = {"output", "FILE", "save to FILE, or to standard output for \"-\"", 'o', false},
 };
 
 #define BIT(option) (1u << (option))
@@ -55,10 +59,29 @@ const struct command commands[] = {
      command_retry},
     {"rm", "JOB", 1, 1, 0, false, "delete an ended job and everything it produced", "", command_rm},
     {"log", "JOB", 1, 1, 0, false, "print the end of what the job's worker logged", "", command_log},
-    {"graph", "JOB", 1, 1, BIT(OPTION_DOT), false, "print the job's network, layer by layer",
+    {"graph", "JOB", 1, 1, BIT(OPTION_DOT) | BIT(OPTION_LAYERS), false, "print the job's network, layer by layer",
      "Shapes are channels x height x width of each layer's output, FLOPs those of one\n"
      "image's forward pass. \"residuum graph JOB --dot | dot -Tsvg > net.svg\" draws it.\n",
      command_graph},
+    {"report", "JOB", 1, 1, BIT(OPTION_EPOCH) | BIT(OPTION_CONFUSED), false, "print precision, recall and F1 of every class",
+     "On the test images after the last epoch, or another one, with the classes and\n"
+     "pairs that are confused most.\n",
+     command_report},
+    {"weights", "JOB [EPOCH]", 1, 2, BIT(OPTION_OUTPUT), false, "list the weights a job keeps, or save those of an epoch",
+     "EPOCH is a number, \"last\", or \"best\" (by the validation set). The file is in the\n"
+     "safetensors format, with PyTorch's names; without --output it is called\n"
+     "JOB-epoch-EPOCH.safetensors.\n",
+     command_weights},
+    {"predictions", "JOB", 1, 1, BIT(OPTION_LIMIT) | BIT(OPTION_OUTPUT), false, "print what the network says of the test images",
+     "With --output all of them are saved as a safetensors file: softmax, labels and\n"
+     "predicted. With --json each line is one image.\n",
+     command_predictions},
+    {"verify", "JOB", 1, 1, 0, false, "run a job again and compare the weights",
+     "Follows the new job as watch does and says what came out: the exit code is 0\n"
+     "when the weights are identical after every epoch, and 1 when they differ. With\n"
+     "--json the last line is {\"verification\": {...}}.\n",
+     command_verify},
+    {"receipt", "JOB", 1, 1, 0, false, "print what decides a job's weights, and their hashes", "", command_receipt},
     {"epochs", "JOB", 1, 1, 0, false, "print the finished epochs", "With --json each line is one epoch.\n", command_epochs},
     {"devices", "", 0, 0, 0, false, "list what the server can train on", "", command_devices},
     {"datasets", "", 0, 0, 0, false, "list the data sets", "", command_datasets},
@@ -184,7 +207,7 @@ int command_parse(int words, char **argv, struct args *ret_args, struct err *err
 
 /* --- help --- */
 
-enum { OPTION_COLUMN = 20 };
+enum { OPTION_COLUMN = 21 };
 
 static void print_option(FILE *file, const struct option_row *row) {
     char text[64], letter[8] = "    ";
@@ -215,8 +238,8 @@ void command_usage(FILE *file) {
           "  NO_COLOR             when set: no colours\n"
           "  TERM=dumb            no colours and no progress bar\n"
           "\nExit codes:\n"
-          "  0    it worked; of watch: the job succeeded\n"
-          "  1    the watched job failed or was cancelled\n"
+          "  0    it worked; watch: the job succeeded; verify: the weights are identical\n"
+          "  1    the watched job failed or was cancelled; verify: the weights differ\n"
           "  2    wrong usage, or the server refused the input\n"
           "  3    not allowed\n"
           "  4    not found\n"

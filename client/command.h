@@ -25,9 +25,13 @@ enum option {
     OPTION_NAME,
     OPTION_STATE,
     OPTION_LIMIT,
-    OPTION_DOT
+    OPTION_DOT,
+    OPTION_LAYERS,
+    OPTION_EPOCH,
+    OPTION_CONFUSED,
+    OPTION_OUTPUT
 };
-enum { OPTIONS_N = OPTION_DOT + 1 };
+enum { OPTIONS_N = OPTION_OUTPUT + 1 };
 
 struct option_row {
     const char *name;  /* without the dashes */
@@ -41,7 +45,7 @@ extern const struct option_row option_rows[OPTIONS_N];
 
 /* --- commands --- */
 
-enum { ARGUMENTS_MAX = 1 };
+enum { ARGUMENTS_MAX = 2 };
 
 struct args {
     const struct command *command; /* NULL: none was named */
@@ -101,6 +105,13 @@ int client_get(const struct client *client, const char *path, json_t **ret_body)
  */
 int client_job_path(const struct client *client, const char *rest, char **ret_path);
 
+/* The id in the server's JSON of a job: one that may stand in a path and on a terminal; "" if it sent something else. Borrowed.
+ */
+const char *client_job_id(const json_t *job);
+
+/* The value of a numeric option, or otherwise when it was not given. Returns 0, or the exit code after printing what is wrong. */
+int client_number(const struct client *client, enum option option, long most, long otherwise, long *ret_value);
+
 /* Prints an error to standard error; returns its exit code. */
 int client_fail(const struct err *err);
 
@@ -115,6 +126,9 @@ void client_print_json(const char *json, size_t size);
 command_fn command_submit;                                                                   /* submit.c */
 command_fn command_ls, command_show, command_cancel, command_retry, command_rm, command_log; /* jobs.c */
 command_fn command_epochs, command_graph;                                                    /* results.c */
+command_fn command_report;                                                                   /* scores.c */
+command_fn command_weights, command_predictions;                                             /* files.c */
+command_fn command_verify, command_receipt;                                                  /* verify.c */
 command_fn command_watch;                                                                    /* watch.c */
 command_fn command_devices, command_datasets, command_presets, command_version;              /* catalogue.c */
 command_fn command_help_of;                                                                  /* command.c */

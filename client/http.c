@@ -175,12 +175,25 @@ char *http_escape(const char *value) {
 /* --- one request --- */
 
 struct sink {
+    CURL *handle;
+    FILE *save; /* NULL: all goes to body */
     struct buffer body;
     enum buffer_result result;
+    bool unwritable;
 };
+
+static bool goes_to_file(const struct sink *sink) {
+    long status = 0;
+    curl_easy_getinfo(sink->handle, CURLINFO_RESPONSE_CODE, &status);
+    return sink->save != NULL && status >= 200 && status < 300;
+}
 
 static size_t on_body(char *bytes, size_t size, size_t n, void *arg) {
     struct sink *sink = arg;
+    if (goes_to_file(sink)) {
+        sink->unwritable = fwrite(bytes, 1, size * n, sink->save) != size * n;
+        return sink->unwritable ? CURL_WRITEFUNC_ERROR : size * n;
+    }
     sink->result = buffer_add(&sink->body, bytes, size * n, HTTP_BODY_MAX);
     return sink->result == BUFFER_OK ? size * n : CURL_WRITEFUNC_ERROR;
 }
@@ -206,7 +219,12 @@ static bool request_headers(const struct http_request *request, struct curl_slis
 }
 
 static void set_request(CURL *handle, const struct http_request *request, struct curl_slist *headers, struct sink *sink) {
-    curl_easy_setopt(handle, CURLOPT_TIMEOUT_MS, request->timeout_ms > 0 ? request->timeout_ms : (long)HTTP_TIMEOUT_MS);
+    if (request->save == NULL) {
+        curl_easy_setopt(handle, CURLOPT_TIMEOUT_MS, request->timeout_ms > 0 ? request->timeout_ms : (long)HTTP_TIMEOUT_MS);
+    } else {
+        curl_easy_setopt(handle, CURLOPT_LOW_SPEED_LIMIT, 1L);
+        curl_easy_setopt(handle, CURLOPT_LOW_SPEED_TIME, (long)HTTP_STALL_S);
+    }
     curl_easy_setopt(handle, CURLOPT_WRITEFUNCTION, on_body);
     curl_easy_setopt(handle, CURLOPT_WRITEDATA, sink);
     curl_easy_setopt(handle, CURLOPT_HTTPHEADER, headers);
@@ -221,6 +239,8 @@ static void set_request(CURL *handle, const struct http_request *request, struct
 }
 
 static int sink_failed(const struct http *http, const struct sink *sink, CURLcode code, struct err *err) {
+    if (sink->unwritable)
+        return err_set(err, ERR_IO, "cannot write what %s sends", http->server);
     switch (sink->result) {
     case BUFFER_MEMORY:
         return http_failed(http, CURLE_OUT_OF_MEMORY, "", err);
@@ -235,7 +255,7 @@ static int sink_failed(const struct http *http, const struct sink *sink, CURLcod
 
 int http_send(struct http *http, const struct http_request *request, struct http_response *ret_response, struct err *err) {
     struct curl_slist *headers = NULL;
-    struct sink sink = {0};
+    struct sink sink = {.handle = http->handle, .save = request->save};
     curl_easy_reset(http->handle); /* keeps the connection */
     CURLcode code = configure(http->handle, http, request->path, http->error);
     if (code == CURLE_OK && !request_headers(request, &headers))

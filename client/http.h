@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 
 #include "common/err.h"
 
@@ -26,9 +27,10 @@ struct http_request {
     size_t body_size;
     const char *idempotency_key; /* NULL: none */
     long timeout_ms;             /* 0: HTTP_TIMEOUT_MS */
+    FILE *save; /* NULL, or where the body of a 2xx answer goes: it may be of any size and take any time while it moves */
 };
 
-enum { HTTP_TIMEOUT_MS = 60000, HTTP_CONNECT_TIMEOUT_MS = 10000, HTTP_BODY_MAX = 64 << 20 };
+enum { HTTP_TIMEOUT_MS = 60000, HTTP_STALL_S = 60, HTTP_CONNECT_TIMEOUT_MS = 10000, HTTP_BODY_MAX = 64 << 20 };
 
 struct http_response {
     long status;

@@ -96,22 +96,9 @@ static int print_listing(struct listing *listing) {
     return 0;
 }
 
-static int wanted(const struct args *args, long *ret_wanted) {
-    struct err err = {0};
-    const char *text = args->option[OPTION_LIMIT];
-    char *end = NULL;
-    long n = text == NULL ? LS_DEFAULT : strtol(text, &end, 10);
-    if (text != NULL && (end == text || *end != '\0' || n < 1 || n > LS_MOST)) {
-        err_set(&err, ERR_REQUEST, "--limit %.40s: it must be a whole number from 1 to %d", text, (int)LS_MOST);
-        return client_fail(&err);
-    }
-    *ret_wanted = n;
-    return 0;
-}
-
 int command_ls(struct client *client) {
     struct listing listing = {.client = client};
-    int code = wanted(client->args, &listing.left);
+    int code = client_number(client, OPTION_LIMIT, LS_MOST, LS_DEFAULT, &listing.left);
     if (code != 0)
         return code;
     const char *state = client->args->option[OPTION_STATE];
@@ -155,6 +142,12 @@ static void add_progress(struct table *table, const json_t *job) {
     char text[160];
     snprintf(text, sizeof text, "%lld of %lld", (long long)field_int(job, "epochs_done"), (long long)field_int(job, "epochs"));
     add_pair(table, "Epochs", text);
+    if (field_true(job, "stopped_early"))
+        add_pair(table, "", "stopped early");
+    if (json_is_integer(field_at(job, "best_epoch"))) {
+        snprintf(text, sizeof text, "%lld", (long long)field_int(job, "best_epoch"));
+        add_pair(table, "Best epoch", text);
+    }
     snprintf(text, sizeof text, "%lld", (long long)field_int(job, "attempt"));
     add_pair(table, "Attempt", text);
     if (json_is_integer(field_at(job, "position"))) {
@@ -165,6 +158,19 @@ static void add_progress(struct table *table, const json_t *job) {
         add_pair(table, "Reason", field_text(job, "reason.text"));
         add_pair(table, "", field_text(job, "reason.code"));
     }
+}
+
+static void add_verification(struct table *table, const json_t *job) {
+    char text[160];
+    const char *result = field_text(job, "verification.result");
+    if (field_text(job, "verifies")[0] != '\0')
+        add_pair(table, "Verifies", field_text(job, "verifies"));
+    if (strcmp(result, "differs") == 0)
+        snprintf(text, sizeof text, "differs from epoch %lld on", (long long)field_int(job, "verification.epoch"));
+    else
+        snprintf(text, sizeof text, "%s", result);
+    if (result[0] != '\0')
+        add_pair(table, "Verification", text);
 }
 
 static void add_worker(struct table *table, const json_t *worker) {
@@ -196,6 +202,7 @@ static int print_job(const struct client *client, const json_t *job) {
     add_pair(&table, "Owner", field_text(job, "owner"));
     add_pair(&table, "State", field_text(job, "state"));
     add_progress(&table, job);
+    add_verification(&table, job);
     add_pair(&table, "Device", field_text(job, "device"));
     add_worker(&table, json_object_get(job, "worker"));
     add_times(&table, job);

@@ -89,6 +89,20 @@ int command_epochs(struct client *client) {
     return code;
 }
 
+const json_t *results_class_names(const struct client *client, const json_t *job, json_t **ret_body) {
+    struct http_response response = {0};
+    const json_t *dataset, *names = NULL;
+    size_t i;
+    if (http_send(client->http, &(struct http_request){.method = "GET", .path = "/v1/datasets"}, &response, NULL) == 0)
+        *ret_body = json_parse(response.body, response.size, NULL);
+    http_response_done(&response);
+    json_array_foreach(json_object_get(*ret_body, "items"), i, dataset) {
+        if (strcmp(field_text(dataset, "name"), field_text(job, "spec.dataset")) == 0)
+            names = json_object_get(dataset, "classes");
+    }
+    return names;
+}
+
 /* --- graph --- */
 
 static void add_node(struct table *table, const json_t *node) {
@@ -117,7 +131,7 @@ int results_print_graph(const struct client *client, const json_t *graph) {
     return err.code == ERR_NONE ? 0 : client_fail(&err);
 }
 
-static int print_dot(struct client *client, const char *path) {
+static int print_text(struct client *client, const char *path) {
     struct http_response response = {0};
     int code = client_send(client, &(struct http_request){.method = "GET", .path = path}, &response);
     if (code == 0)
@@ -126,16 +140,43 @@ static int print_dot(struct client *client, const char *path) {
     return code;
 }
 
-int command_graph(struct client *client) {
-    bool dot = client->args->option[OPTION_DOT] != NULL;
-    char *path = NULL;
+/* As a document to be edited: indented, unless --json asks for one line. */
+static int print_layers(struct client *client, const char *path) {
+    json_t *model = NULL;
+    struct err err = {0};
+    int code = client_object(client, "GET", path, &model);
+    char *text = model != NULL ? json_dumps(model, JSON_INDENT(2)) : NULL;
+    if (model != NULL && text == NULL) {
+        err_set(&err, ERR_MEMORY, "out of memory while printing layers");
+        code = client_fail(&err);
+    }
+    if (text != NULL)
+        client_print_json(text, strlen(text));
+    free(text);
+    json_decref(model);
+    return code;
+}
+
+static int print_table(struct client *client, const char *path) {
     json_t *graph = NULL;
-    int code = client_job_path(client, dot ? "/graph?format=dot" : "/graph", &path);
-    if (code == 0)
-        code = dot ? print_dot(client, path) : client_object(client, "GET", path, &graph);
-    if (code == 0 && graph != NULL)
+    int code = client_object(client, "GET", path, &graph);
+    if (graph != NULL)
         code = results_print_graph(client, graph);
     json_decref(graph);
+    return code;
+}
+
+int command_graph(struct client *client) {
+    bool dot = client->args->option[OPTION_DOT] != NULL, layers = client->args->option[OPTION_LAYERS] != NULL;
+    struct err err = {0};
+    char *path = NULL;
+    if (dot && layers) {
+        err_set(&err, ERR_REQUEST, "--dot and --layers are two ways to print a network; choose one");
+        return client_fail(&err);
+    }
+    int code = client_job_path(client, dot ? "/graph?format=dot" : layers ? "/graph?format=layers" : "/graph", &path);
+    if (code == 0)
+        code = dot ? print_text(client, path) : layers ? print_layers(client, path) : print_table(client, path);
     free(path);
     return code;
 }

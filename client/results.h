@@ -19,4 +19,7 @@ int results_print_json(const json_t *value);
 /* The layers of a graph as a table with totals. Returns 0 or an exit code. */
 int results_print_graph(const struct client *client, const json_t *graph);
 
+/* The class names of a job's data set: a borrowed array in *ret_body (a new reference), or NULL; names are a nicety. */
+const json_t *results_class_names(const struct client *client, const json_t *job, json_t **ret_body);
+
 #endif

@@ -138,20 +138,13 @@ static int print_dry_run(const struct client *client, const json_t *answer) {
     return code;
 }
 
-/* An id that may stand in a path and on a terminal; "" if the server sent something else. */
-static const char *id_of(const json_t *job) {
-    const char *id = field_text(job, "id");
-    return strspn(id, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-") == strlen(id) && strlen(id) <= 64 ? id
-                                                                                                                            : "";
-}
-
 static void say_queued(const struct client *client, const json_t *job, bool replayed) {
     int64_t before = field_int(job, "position");
     if (replayed)
         client_say(client, "The job was queued by an earlier try.");
     else if (strcmp(field_text(job, "state"), "queued") == 0)
         client_say(client, "Queued, %lld job%s before it: %s/#/jobs/%s", (long long)before, before == 1 ? "" : "s",
-                   http_server(client->http), id_of(job));
+                   http_server(client->http), client_job_id(job));
 }
 
 static int finish(const struct client *client, const json_t *answer, const struct http_response *response) {
@@ -159,7 +152,7 @@ static int finish(const struct client *client, const json_t *answer, const struc
     struct err err = {0};
     if (client->args->option[OPTION_DRY_RUN] != NULL && !client->json)
         return print_dry_run(client, answer);
-    if (client->args->option[OPTION_DRY_RUN] == NULL && id_of(answer)[0] == '\0') {
+    if (client->args->option[OPTION_DRY_RUN] == NULL && client_job_id(answer)[0] == '\0') {
         err_set(&err, ERR_PROTOCOL, "the server's answer holds no job id; is it a residuum server?");
         return client_fail(&err);
     }
@@ -168,11 +161,11 @@ static int finish(const struct client *client, const json_t *answer, const struc
     if (client->json && !watch)
         return 0;
     if (!client->json)
-        printf("%s\n", id_of(answer));
+        printf("%s\n", client_job_id(answer));
     if (term_flush() != 0)
         return 0; /* term_finish says so */
     say_queued(client, answer, response->replayed);
-    return watch ? watch_job(client, id_of(answer)) : 0;
+    return watch ? watch_job(client, client_job_id(answer)) : 0;
 }
 
 int command_submit(struct client *client) {

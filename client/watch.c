@@ -244,20 +244,6 @@ static int follow(struct watch *watch) {
 
 /* --- the end --- */
 
-/* The class names of the job's data set: a borrowed array in *ret_body (a new reference), or NULL; names are a nicety. */
-static const json_t *class_names(const struct watch *watch, json_t **ret_body) {
-    struct http_response response = {0};
-    const json_t *dataset, *names = NULL;
-    size_t i;
-    if (http_send(watch->client->http, &(struct http_request){.method = "GET", .path = "/v1/datasets"}, &response, NULL) == 0)
-        *ret_body = json_parse(response.body, response.size, NULL);
-    http_response_done(&response);
-    json_array_foreach(json_object_get(*ret_body, "items"), i,
-                       dataset) if (strcmp(field_text(dataset, "name"), field_text(watch->job, "spec.dataset")) == 0) names =
-        json_object_get(dataset, "classes");
-    return names;
-}
-
 static void print_result(const struct watch *watch) {
     const struct term *term = &watch->client->term;
     json_t *body = NULL;
@@ -266,7 +252,7 @@ static void print_result(const struct watch *watch) {
         printf("%sTest accuracy %s%s after epoch %lld of %lld\n", term_paint(term, PAINT_BOLD),
                format_share(share, field_real(watch->last_epoch, "test.accuracy")), term_plain(term),
                (long long)watch->epochs_seen, (long long)watch->epochs);
-        report_confusion(term, watch->last_epoch, class_names(watch, &body));
+        report_confusion(term, watch->last_epoch, results_class_names(watch->client, watch->job, &body));
     }
     printf("%s/#/jobs/%s\n", http_server(watch->client->http), watch->id);
     json_decref(body);

@@ -6,12 +6,12 @@ _residuum_jobs() {
 
 _residuum() {
     local cur=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]} command='' server='' i
-    local commands='submit ls show watch cancel retry rm log graph epochs devices datasets presets version help'
+    local commands='submit ls show watch cancel retry rm log graph report weights predictions verify receipt epochs devices datasets presets version help'
     local options='--server --json --quiet --help --version'
     for ((i = 1; i < COMP_CWORD; i++)); do
         case ${COMP_WORDS[i]} in
         --server | -s) server=${COMP_WORDS[++i]} ;;
-        --name | --state | --limit) ((i++)) ;;
+        --name | --state | --limit | --epoch | --confused | --output | -o) ((i++)) ;;
         -*) ;;
         *) command=${command:-${COMP_WORDS[i]}} ;;
         esac
@@ -22,13 +22,21 @@ _residuum() {
         mapfile -t COMPREPLY < <(compgen -W 'queued starting running succeeded failed cancelled' -- "$cur")
         return
         ;;
-    --server | -s | --name | --limit) return ;;
+    --output | -o)
+        compopt -o filenames
+        mapfile -t COMPREPLY < <(compgen -f -- "$cur")
+        return
+        ;;
+    --server | -s | --name | --limit | --epoch | --confused) return ;;
     esac
     case $command in
     '') options+=" $commands" ;;
     submit) options+=' --watch --dry-run --name' ;;
     ls) options+=' --state --limit' ;;
-    graph) options+=' --dot' ;;
+    graph) options+=' --dot --layers' ;;
+    report) options+=' --epoch --confused' ;;
+    weights) options+=' --output' ;;
+    predictions) options+=' --limit --output' ;;
     esac
     if [[ $cur == -* || -z $command ]]; then
         mapfile -t COMPREPLY < <(compgen -W "$options" -- "$cur")
@@ -39,7 +47,7 @@ _residuum() {
         compopt -o filenames
         mapfile -t COMPREPLY < <(compgen -f -- "$cur")
         ;;
-    show | watch | cancel | retry | rm | log | graph | epochs)
+    show | watch | cancel | retry | rm | log | graph | report | weights | predictions | verify | receipt | epochs)
         mapfile -t COMPREPLY < <(compgen -W "$(_residuum_jobs)" -- "$cur")
         ;;
     help) mapfile -t COMPREPLY < <(compgen -W "$commands" -- "$cur") ;;

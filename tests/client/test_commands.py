@@ -227,8 +227,12 @@ def test_hostile_text_cannot_steer_the_terminal(fake, client):
                                    "state": "failed", "reason": HOSTILE})
     fake.on("GET", "/v1/version", {"version": HOSTILE, "sqlite": HOSTILE, "microhttpd": HOSTILE, "api": 1})
     fake.on("POST", "/v1/jobs", Answer(job(id=HOSTILE), 202))
+    fake.on("GET", PATH + "/weights", {"items": [{"epoch": 1, "bytes": 1, "sha256": HOSTILE}]})
+    fake.on("GET", PATH + "/epochs/last", {"epoch": HOSTILE, "test": {"report": HOSTILE, "most_confused": HOSTILE}})
+    fake.on("GET", PATH + "/receipt", {"job": HOSTILE, "spec_sha256": HOSTILE, "attempts": [{"program": HOSTILE}], "epochs": [{"weights_sha256": HOSTILE}]})
+    fake.on("GET", PATH + "/predictions", {"items": [{"index": HOSTILE, "label": 99}], "next": HOSTILE})
     for args in (["show", JOB], ["ls"], ["log", JOB], ["presets"], ["devices"], ["version"], ["submit", "-"], ["show", HOSTILE],
-                 ["watch", JOB], ["show", JOB, "--json"], ["ls", "--json"], ["devices", "--json"]):
+                 ["watch", JOB], ["report", JOB], ["weights", JOB], ["receipt", JOB], ["predictions", JOB], ["show", JOB, "--json"], ["ls", "--json"], ["devices", "--json"]):
         result = client(*args, stdin="{}")
         text = result.stdout + result.stderr
         assert clean(text), args
@@ -287,6 +291,123 @@ def test_graph_as_table_and_as_dot(fake, client):
     fake.on("GET", PATH + "/graph", Answer("digraph {\n\ta -> b\n}\n", kind="text/vnd.graphviz; charset=utf-8"))
     assert client("graph", JOB, "--dot").stdout == "digraph {\n\ta -> b\n}\n"
     assert fake.asked[-1][1] == PATH + "/graph?format=dot"
+
+
+def test_graph_as_layers(fake, client):
+    model = {"layers": [{"name": "fc", "op": "linear", "units": 10}]}
+    fake.on("GET", PATH + "/graph", model)
+    result = client("graph", JOB, "--layers")
+    assert json.loads(result.stdout) == model and result.stdout.count("\n") > 3 and fake.asked[-1][1] == PATH + "/graph?format=layers"
+    assert client("graph", JOB, "--layers", "--json").stdout.count("\n") == 1
+    assert client("graph", JOB, "--layers", "--dot").returncode == 2
+
+
+# --- results ---
+
+
+REPORT = {"precision": [0.6667, 1.0], "recall": [1.0, 0.5], "f1": [0.8, 0.6667], "support": [2, 2],
+          "macro": {"precision": 0.8333, "recall": 0.75, "f1": 0.7333}, "weighted": {"precision": 0.8333, "recall": 0.75, "f1": 0.7333}}
+
+
+def reported():
+    pairs = [{"true": 1, "predicted": 0, "count": 12}, {"true": 0, "predicted": 1, "count": 3}]
+    test = {"accuracy": 0.75, "top5": 0.99, "ece": 0.02, "report": REPORT,
+            "most_confused": {"pairs": pairs, "classes": [{"class": 1, "count": 15}, {"class": 0, "count": 15}]}}
+    return {**epoch(3), "test": {**epoch(3)["test"], **test}}
+
+
+def test_report(fake, client):
+    fake.on("GET", PATH, job("succeeded"))
+    fake.on("GET", PATH + "/epochs/last", reported())
+    fake.on("GET", PATH + "/epochs/2", reported())
+    text = client("report", JOB).stdout
+    assert text.startswith("Epoch 3: test accuracy 75.00 %, among the first five 99.00 %, calibration error 2.00 %\n")
+    rows = [line.split() for line in text.splitlines()]
+    assert ["1", "Trouser", "100.00", "%", "50.00", "%", "66.67", "%", "2"] in rows
+    assert ["mean", "of", "classes", "83.33", "%", "75.00", "%", "73.33", "%"] in rows
+    assert ["Trouser", "15", "Trouser", "T-shirt/top", "12"] in rows and ["T-shirt/top", "15", "T-shirt/top", "Trouser", "3"] in rows
+    assert "Trouser         3" not in client("report", JOB, "--confused", "1").stdout and fake.requests("GET", PATH + "/epochs/2") == []
+    assert client("report", JOB, "--epoch", "2").returncode == 0 and fake.requests("GET", PATH + "/epochs/2")
+    assert json.loads(client("report", JOB, "--json").stdout) == REPORT
+    for options in (("--confused", "0"), ("--confused", "11"), ("--epoch", "last")):
+        assert client("report", JOB, *options).returncode == 2
+
+
+def test_weights(fake, client, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    item = {"epoch": 2, "bytes": 1 << 20, "sha256": "ab" * 32, "last": True, "best": True}
+    data = bytes(range(256)) * 4096
+    fake.on("GET", PATH + "/weights", {"items": [item]})
+    fake.on("GET", PATH + "/weights/best", Answer(data, kind="application/octet-stream"))
+    assert client("weights", JOB).stdout.splitlines()[1].split() == ["2", "last,", "best", "1.0", "MiB", "ab" * 32]
+    result = client("weights", JOB, "best")
+    name = f"{JOB}-epoch-best.safetensors"
+    assert result.returncode == 0 and result.stderr == f"Saved as {name}.\n" and (tmp_path / name).read_bytes() == data
+    assert client("weights", JOB, "best", "-o", "net").returncode == 0 and (tmp_path / "net").read_bytes() == data
+    raw = subprocess.run([CLIENT, "weights", JOB, "best", "--output", "-"], env=environment(RESIDUUM_SERVER=fake.url), capture_output=True,
+                         timeout=60, check=True)
+    assert raw.stdout == data
+    refused = client("weights", JOB, "7", "--output", "seven")
+    assert refused.returncode == 4 and "nothing at" in refused.stderr and not list(tmp_path.glob("seven*"))
+    assert client("weights", JOB, "best", "--output", "no/such/folder").returncode == 7
+    for wrong in (("first",), ("../x",), ("",)):
+        assert client("weights", JOB, *wrong).returncode == 2
+    assert client("weights", JOB, "--output", "x").returncode == 2
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted([name, "net"])
+
+
+def test_a_download_that_is_cut_leaves_nothing(fake, client, tmp_path):
+    fake.on("GET", PATH + "/weights/1", Answer(b"x" * 100, kind="application/octet-stream", headers={"Transfer-Encoding": "chunked"}))
+    result = client("weights", JOB, "1", "--output", str(tmp_path / "net"))
+    assert result.returncode == 6 and list(tmp_path.iterdir()) == []
+
+
+def test_predictions(fake, client, tmp_path):
+    def item(i, predicted):
+        return {"index": i, "label": 1, "predicted": predicted, "probability": 0.75, "softmax": [0.25, 0.75]}
+
+    fake.on("GET", PATH, job("succeeded"))
+    fake.on("GET", PATH + "/predictions", {"items": [item(0, 1)], "next": 1}, {"items": [item(1, 0)], "next": None}, {"items": [item(0, 1)], "next": None})
+    lines = client("predictions", JOB).stdout.splitlines()
+    assert [line.split() for line in lines[1:]] == [["0", "Trouser", "Trouser", "75.00", "%"], ["1", "Trouser", "T-shirt/top", "75.00", "%", "wrong"]]
+    assert [a[1] for a in fake.requests("GET", PATH + "/predictions")] == [PATH + "/predictions?after=0&limit=50", PATH + "/predictions?after=1&limit=49"]
+    assert [json.loads(line) for line in client("predictions", JOB, "--json").stdout.splitlines()] == [item(0, 1)]
+    fake.on("GET", PATH + "/predictions", Answer(b"tensors", kind="application/octet-stream"))
+    assert client("predictions", JOB, "--output", str(tmp_path / "p")).returncode == 0
+    assert (tmp_path / "p").read_bytes() == b"tensors" and fake.asked[-1][1] == PATH + "/predictions?format=safetensors"
+
+
+@pytest.mark.parametrize("state, verification, code, words", [
+    ("succeeded", {"result": "identical", "epoch": None}, 0, "identical: the weights are the same after each of 2 epochs\n"),
+    ("cancelled", {"result": "differs", "epoch": 2}, 1, "differs: the weights are not the same after epoch 2\n"),
+    ("succeeded", {"result": "differs", "epoch": 2}, 1, "differs: the weights are not the same after epoch 2\n"),
+    ("failed", {"result": "unfinished", "epoch": None}, 1, "unfinished: the verifying job ended without an answer\n"),
+])
+def test_verify(fake, client, state, verification, code, words):
+    again = "job_0000000000000000000000"
+    done = job(state, id=again, verifies=JOB, verification={**verification, "job": JOB}, epochs_done=2)
+    fake.on("POST", PATH + "/verify", Answer(job(id=again), 202))
+    fake.on("GET", f"/v1/jobs/{again}", done)
+    fake.on("GET", f"/v1/jobs/{again}/epochs", {"items": [], "next": None})
+    result = client("verify", JOB)
+    assert result.returncode == code and result.stdout.endswith(words) and f"{again} runs {JOB} again." in result.stderr
+    result = client("verify", JOB, "--json")
+    assert result.returncode == code and json.loads(result.stdout.splitlines()[-1]) == {"verification": {**verification, "job": JOB}}
+    fake.on("POST", PATH + "/verify", problem(409, "conflict", "it is running"))
+    assert client("verify", JOB).returncode == 5
+
+
+def test_receipt(fake, client):
+    attempt = {"attempt": 1, "program": "0.1.0", "backend": "onednn", "backend_version": "2.6.3", "algorithms": "a1", "device": "AMD EPYC",
+               "precision": "f32", "threads": 2, "data_sha256": "d" * 64}
+    receipt = {"job": JOB, "seed": 7, "spec_sha256": "e" * 64, "uniform": False, "attempts": [attempt],
+               "epochs": [{"epoch": 1, "attempt": 1, "weights_sha256": "f" * 64}]}
+    fake.on("GET", PATH + "/receipt", receipt)
+    result = client("receipt", JOB)
+    rows = [line.split() for line in result.stdout.splitlines()]
+    assert ["Seed", "7"] in rows and ["Data", "d" * 64] in rows and ["Spec", "e" * 64] in rows and ["1", "f" * 64] in rows
+    assert ["1", "0.1.0", "onednn", "2.6.3", "a1", "f32", "2", "AMD", "EPYC"] in rows and "Not all attempts ran alike" in result.stderr
+    assert json.loads(client("receipt", JOB, "--json").stdout) == receipt
 
 
 def test_catalogue(fake, client):

@@ -6,6 +6,7 @@ import subprocess
 import pytest
 from kit import CLIENT, ROOT, environment
 
+GLOBAL = ["--server", "--json", "--quiet", "--help", "--version"]
 FILES = ["residuum.1", "completions/residuum.bash", "completions/residuum.fish", "completions/_residuum"]
 
 
@@ -24,7 +25,7 @@ def table():
 def test_nothing_is_missing(name):
     text = (ROOT / "client" / name).read_text().replace("\\-", "-")
     commands, options = table()
-    assert len(commands) == 15 and len(options) == 11
+    assert len(commands) == 20 and len(options) == 15
     for command in commands:
         assert re.search(rf"\b{command}\b", text), command
     for option in options:
@@ -53,9 +54,10 @@ def complete(*words):
 def test_bash_completes():
     assert complete("d") == ["devices", "datasets"]
     assert complete("--s") == ["--server"]
-    assert complete("submit", "--") == ["--server", "--json", "--quiet", "--help", "--version", "--watch", "--dry-run", "--name"]
+    assert complete("submit", "--") == [*GLOBAL, "--watch", "--dry-run", "--name"]
     assert complete("ls", "--state", "s") == ["starting", "succeeded"]
-    assert complete("help", "w") == ["watch"]
+    assert complete("help", "w") == ["watch", "weights"]
+    assert complete("weights", "--o") == ["--output"] and complete("report", "--") == [*GLOBAL, "--epoch", "--confused"]
     assert complete("--server", "http://x", "gr") == ["graph"]
 
 

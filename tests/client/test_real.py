@@ -58,6 +58,25 @@ def test_submit_and_watch_to_the_end(residuum):
     assert residuum("rm", job).returncode == 0 and residuum("show", job).returncode == 4
 
 
+def test_what_a_job_leaves(residuum, tmp_path):
+    """Report, weights, predictions, receipt, the network to edit, and the same bits again."""
+    job = submitted(residuum, {**TINY, "validation_fraction": 0.25})
+    assert residuum("watch", job).returncode == 0
+    assert "checker" in residuum("report", job).stdout and "MISTAKES" in residuum("report", job, "--epoch", "1").stdout
+    assert "last" in residuum("weights", job).stdout
+    for args, name in ((("weights", job, "best"), "best"), (("predictions", job), "predictions")):
+        assert residuum(*args, "--output", str(tmp_path / name)).returncode == 0
+        assert b'"dtype"' in (tmp_path / name).read_bytes()[:4000]
+    assert len(residuum("predictions", job, "--limit", "100", "--json").stdout.splitlines()) == 100
+    edited = json.loads(residuum("graph", job, "--layers").stdout)
+    assert residuum("submit", "-", "--dry-run", spec={**TINY, "model": edited}).returncode == 0
+    verified = residuum("verify", job)
+    assert verified.returncode == 0 and verified.stdout.splitlines()[-1] == "identical: the weights are the same after each of 2 epochs"
+    hashes = [json.loads(residuum("receipt", j, "--json").stdout)["epochs"][-1]["weights_sha256"]
+              for j in (job, verified.stderr.split(" runs ")[0])]
+    assert hashes[0] == hashes[1] and hashes[0] in residuum("receipt", job).stdout
+
+
 def test_the_catalogue(residuum):
     for command, word in (("devices", "cpu"), ("datasets", "shapes"), ("presets", "resnet20"), ("version", "server")):
         result = residuum(command)

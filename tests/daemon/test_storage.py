@@ -45,6 +45,23 @@ def test_full_disk(make_fake, tmp_path):
     assert later["attempt"] == 1
 
 
+def test_full_disk_leaves_no_links(make_fake, tmp_path):
+    """The directory of a job that starts from another one goes with the commit that failed."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    fake = make_fake("--data", str(disk / "data"), prefix=stage(disk))
+    jobs = f"/proc/{fake.process.pid}/root{disk}/data/jobs"
+    source = fake.wait_for(fake.submit(name="all"), "succeeded")
+    blocker = fake.submit(name="hello,wait")
+    fake.wait_for(blocker, "running")
+    fill(f"/proc/{fake.process.pid}/root{disk}/filler")
+    answers = [fake.post("/v1/jobs", {**FAST, "name": "x" * 80, "from": {"job": source["id"]}}) for _ in range(3)]
+    assert answers[-1].status_code == 507, [a.text for a in answers]
+    accepted = {a.json()["id"] for a in answers if a.status_code == 202}
+    until(lambda: set(os.listdir(jobs)) == {source["id"], blocker["id"]} | accepted, 10, "the directories")
+    os.remove(f"/proc/{fake.process.pid}/root{disk}/filler")
+
+
 def fill(path):
     """Leaves no page free."""
     with open(path, "wb", buffering=0) as filler, pytest.raises(OSError):

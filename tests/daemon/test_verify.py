@@ -74,6 +74,19 @@ def test_who_can_be_verified(fake, done, problem):
     problem(fake.post("/v1/jobs/job_0000000000000000000000/verify"), 404, "not-found")
 
 
+def test_what_is_not_offered_any_more(make_fake, contract, problem):
+    """The same data on a machine without the backend that the job ran with."""
+    fake = make_fake()
+    done = fake.wait_for(fake.submit(name="all"), "succeeded")
+    fake.stop()
+    fake.env = {**fake.env, "RESIDUUM_FAKE_PROBE": "poor"}
+    fake.start()
+    fake.wait_for_probe()
+    answer = contract.check(fake.post(f"/v1/jobs/{done['id']}/verify"))
+    problem(answer, 422, "unsupported-here", "/backend")
+    assert fake.job(done)["verification"] is None
+
+
 def test_without_an_answer(fake, done):
     """A verification that is cancelled is unfinished; another try takes it up again."""
     blocker = fake.submit(name="hello,wait")

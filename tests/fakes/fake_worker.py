@@ -24,7 +24,7 @@ Losses fall until epoch 2, so that this is the best epoch of a job with a valida
 the real worker does, with four test images. The hash of an epoch's weights hangs on seed and epoch, and from epoch N on differs from
 that when N stands in DATA/other-weights; DATA/other-version holds another version of the backend.
 
-RESIDUUM_FAKE_PROBE says how --probe ends: good (default), crash, hang, garbage, none; "crash-until:FILE" crashes until FILE exists.
+RESIDUUM_FAKE_PROBE says how --probe ends: good (default), poor (without the backend "ref"), crash, hang, garbage, none; "crash-until:FILE" crashes until FILE exists.
 """
 import contextlib
 import fcntl
@@ -58,6 +58,8 @@ def probe(how):
         os.kill(os.getpid(), signal.SIGSEGV)
     if how == "hang":
         hang()
+    if how == "poor":
+        del CARD["devices"][0]["backends"][1]
     if how == "garbage":
         print("{]")
     elif how != "none":
