@@ -165,6 +165,19 @@ def test_optimizers_learn(tmp_path, kind, extra):
     assert ("optimizer.fc.weight.square" in tensors) is (kind != "sgd") and "optimizer.fc.weight.momentum" in tensors
 
 
+def test_adam_counts_its_steps_over_all_epochs(tmp_path):
+    """One step an epoch on the same images and nearly the same weights: as the gradient stays, so does Adam's step, which is the
+    rate in every direction, when the bias corrections know how many steps there were."""
+    document = spec(epochs=3, train_limit=32, batch_size=32, optimizer={"kind": "adam", "epsilon": 1e-16},
+                    schedule={"kind": "constant", "lr": 1e-5}, augment={"crop": 0, "flip": False},
+                    model={"preset": "resnet8", "width": 0.25, "norm": "none"})
+    worker, status = run(tmp_path / "job", document)
+    assert status == DONE
+    rows = [e["layers"]["weights"] for e in worker.of("epoch")]
+    steps = [r["update_ratio"][r["name"].index("fc")] * r["weight_norm"][r["name"].index("fc")] for r in rows]
+    assert steps[1] == pytest.approx(steps[0], rel=0.05) and steps[2] == pytest.approx(steps[0], rel=0.05)
+
+
 def test_threads_change_nothing_but_last_bits(tmp_path):
     """Images, order, dropout and initial weights are the same, so the first step's loss is the same but for rounding."""
     needs("onednn")
@@ -191,6 +204,23 @@ def test_a_stop_in_the_test_is_made_good(tmp_path, whole):
     again, status = run(tmp_path / "job", CHOOSY)
     assert status == DONE and results(tmp_path / "job") == results(whole)
     assert kept(tmp_path / "job") == kept(whole.directory) and again.of("done")[0]["best_epoch"] == whole.of("done")[0]["best_epoch"]
+
+
+def test_what_a_crash_left_among_the_weights_goes(tmp_path, whole):
+    """Files of epochs that the checkpoint does not know of yet, half written ones, and some that should have been removed."""
+    worker = Worker(tmp_path / "job", CHOOSY)
+    worker.until("epoch", 2)
+    worker.kill()
+    folder = tmp_path / "job" / "weights"
+    for name in ("epoch-5.safetensors", "epoch-3.safetensors.part", "epoch-0.safetensors", "other"):
+        (folder / name).write_bytes(b"left")
+    worker = Worker(tmp_path / "job", CHOOSY)
+    worker.until("hello")
+    assert kept(tmp_path / "job") == sorted({2, best_of(whole.of("epoch")[:2])})
+    assert worker.end() == DONE and kept(tmp_path / "job") == kept(whole.directory)
+    for epoch in kept(whole.directory):
+        name = f"epoch-{epoch}.safetensors"
+        assert (folder / name).read_bytes() == (whole.directory / "weights" / name).read_bytes()
 
 
 def test_weights_files_are_well_formed(whole):
