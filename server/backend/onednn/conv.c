@@ -166,7 +166,7 @@ static int make_weights(struct backend_plan *plan, struct conv *conv, int node, 
 
 /* The name of the choices that own_fits and choose_own make. It is part of every job's receipt: raise
  * the number at its end whenever one of them changes, or the arithmetic of a kernel of ours does. */
-const char conv_algorithms[] = "winograd-2x2-3x3-f32-bf16-2";
+const char conv_algorithms[] = "winograd-2x2-3x3-f32-bf16-3";
 
 /* Our own kernels, for all passes or for the weight gradient alone: bf16, blocked on both sides. */
 static void choose_own(const struct backend_plan *plan, const struct unit *unit, struct conv *conv) {
@@ -266,6 +266,10 @@ int conv_new(struct backend_plan *plan, struct unit *unit, struct err *err) {
         note_dense(plan, conv);
     destroy_pds(pds);
     return rc;
+}
+
+bool conv_can_norm(const struct conv *conv) {
+    return conv->own;
 }
 
 bool conv_reads_images(const struct conv *conv) {

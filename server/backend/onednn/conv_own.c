@@ -61,9 +61,20 @@ static void run(struct backend_plan *plan, const struct unit *unit, enum compat_
     winograd_run(&shape, call);
 }
 
+/* The norm in front of a convolution that applies it itself, in *ret, else NULL. */
+static const struct winograd_norm *deferred_norm(const struct backend_plan *plan, const struct unit *unit,
+                                                 struct winograd_norm *ret) {
+    if (unit->deferred_norm < 0)
+        return NULL;
+    *ret = norm_of(&plan->units[unit->deferred_norm]);
+    return ret;
+}
+
 void own_forward(struct backend_plan *plan, const struct unit *unit, int n) {
     const struct conv *conv = unit->conv;
-    struct winograd_call call = {.x = plan_value(plan, unit->inputs[0]), .y = plan_value(plan, unit->out), .n = n};
+    struct winograd_call call = {.x = plan_value(plan, unit->source), .y = plan_value(plan, unit->out), .n = n};
+    struct winograd_norm norm;
+    call.norm = deferred_norm(plan, unit, &norm);
     call.bias = conv->offset ? conv->offset : params_value(plan, unit->node, ROLE_BIAS);
     call.sum = conv->sum;
     call.relu = conv->relu;
@@ -92,8 +103,9 @@ static void bias_gradient(const struct backend_plan *plan, const struct conv *co
 
 void own_weights(struct backend_plan *plan, const struct unit *unit, int n) {
     struct winograd shape = shape_of(unit->conv, PASS_FORWARD);
-    winograd_wgrad(&shape, params_gradient(plan, unit->node, ROLE_WEIGHT), plan_value(plan, unit->inputs[0]),
-                   plan_data(plan, unit->grads[0]), n, plan->backend->threads, plan->scratch);
+    struct winograd_norm norm;
+    winograd_wgrad(&shape, params_gradient(plan, unit->node, ROLE_WEIGHT), plan_value(plan, unit->source),
+                   deferred_norm(plan, unit, &norm), plan_data(plan, unit->grads[0]), n, plan->backend->threads, plan->scratch);
     if (unit->conv->bias)
         bias_gradient(plan, unit->conv, params_gradient(plan, unit->node, ROLE_BIAS), plan_data(plan, unit->grads[0]), n);
 }

@@ -12,7 +12,7 @@ static int recompute(struct backend_plan *plan, int node, int n, float *ret_valu
     if (!blocked)
         return err_set(err, ERR_MEMORY, "out of memory while showing layer '%s'", plan->nodes[node].name);
     if (unit->op == OP_NORM)
-        norm_recompute(plan, unit, n, plan->nodes[node].op == OP_ADD, blocked);
+        norm_recompute(plan, unit, n, node, blocked);
     else if (unit->op == OP_GROUP_NORM)
         group_norm_recompute(plan, unit, n, plan->nodes[node].op == OP_ADD, blocked);
     else

@@ -134,7 +134,8 @@ void norm_forward(struct backend_plan *plan, struct unit *unit, int n, bool trai
                 finish_statistics(plan, norm, c, omp_get_num_threads(), count);
             else
                 set_scale(norm, c, (double)norm->running_mean[c], (double)norm->running_var[c]);
-        apply_rows(plan, norm, value, y, x, residual, unit->relu, n);
+        if (!unit->deferred)
+            apply_rows(plan, norm, value, y, x, residual, unit->relu, n);
     }
 }
 
@@ -203,8 +204,15 @@ void norm_backward(struct backend_plan *plan, struct unit *unit, int n) {
     }
 }
 
-void norm_recompute(struct backend_plan *plan, const struct unit *unit, int n, bool with_residual, void *dst) {
-    const void *residual = with_residual ? plan_value(plan, unit->inputs[1]) : NULL;
+void norm_recompute(struct backend_plan *plan, const struct unit *unit, int n, int node, void *dst) {
+    bool whole = node == unit->out, added = unit->residual && (whole || plan->nodes[node].op == OP_ADD);
+    const void *residual = added ? plan_value(plan, unit->inputs[1]) : NULL;
 #pragma omp parallel
-    apply_rows(plan, unit->norm, &plan->values[unit->node], dst, plan_value(plan, unit->inputs[0]), residual, false, n);
+    apply_rows(plan, unit->norm, &plan->values[unit->node], dst, plan_value(plan, unit->inputs[0]), residual, whole && unit->relu,
+               n);
+}
+
+struct winograd_norm norm_of(const struct unit *unit) {
+    const struct norm *norm = unit->norm;
+    return (struct winograd_norm){.mean = norm->mean, .scale = norm->scale, .shift = norm->beta_used, .relu = unit->relu};
 }

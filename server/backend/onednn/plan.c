@@ -59,6 +59,8 @@ static int make_layers(struct backend_plan *plan, struct err *err) {
         struct unit *unit = &plan->units[u];
         if (unit->op == OP_CONV && conv_new(plan, unit, err) != 0)
             return -1;
+        if (unit->op == OP_CONV && conv_can_norm(unit->conv))
+            units_defer_norm(plan, unit);
         if (unit->op == OP_NORM && norm_new(plan, unit, err) != 0)
             return -1;
         if (unit->op == OP_GROUP_NORM && group_norm_new(plan, unit, err) != 0)

@@ -9,6 +9,7 @@
 #include "server/backend/backend.h"
 #include "server/backend/onednn/compat.h"
 #include "server/backend/onednn/kernels.h"
+#include "server/backend/onednn/winograd.h"
 
 struct backend {
     dnnl_engine_t engine;
@@ -71,6 +72,8 @@ struct unit {
     int folded;                             /* the norm that a convolution has taken into its weights, or -1 */
     int inputs[GRAPH_INPUTS_MAX], inputs_n; /* nodes; a fused add's other operand is input 1 */
     bool relu, residual;
+    bool deferred; /* a norm [+ ReLU] that its only reader, a convolution, applies while it reads: out has no buffer */
+    int deferred_norm, source; /* of that convolution: the norm's unit, else -1, and the node whose output it reads */
     struct conv *conv;
     struct norm *norm;
     struct group_norm *group_norm;
@@ -184,6 +187,8 @@ static inline void share(size_t rows, int t, int threads, size_t *ret_first, siz
 
 /* --- units.c: which nodes run as one --- */
 int units_build(struct backend_plan *plan, struct err *err);
+/* Lets a convolution apply the norm in front of it, where it is the only reader. */
+void units_defer_norm(struct backend_plan *plan, struct unit *unit);
 
 /* --- program.c: the order of the backward pass and the lives of all buffers --- */
 /* Which values need a gradient. */
@@ -225,6 +230,8 @@ int conv_backward(struct backend_plan *plan, struct unit *unit, int n, struct er
 int conv_pack(struct backend_plan *plan, struct unit *unit, struct err *err);
 /* Whether the dense images are read as they are. */
 bool conv_reads_images(const struct conv *conv);
+/* Whether it can apply a norm to what it reads. */
+bool conv_can_norm(const struct conv *conv);
 void conv_free(struct conv *conv);
 
 /* --- norm.c --- */
@@ -232,8 +239,10 @@ struct norm;
 int norm_new(struct backend_plan *plan, struct unit *unit, struct err *err);
 void norm_forward(struct backend_plan *plan, struct unit *unit, int n, bool training);
 void norm_backward(struct backend_plan *plan, struct unit *unit, int n);
-/* What the norm node alone gave (with_residual: after the add), into dst. */
-void norm_recompute(struct backend_plan *plan, const struct unit *unit, int n, bool with_residual, void *dst);
+/* What node, one of the unit's, gave: the norm alone, or with what is fused behind it. */
+void norm_recompute(struct backend_plan *plan, const struct unit *unit, int n, int node, void *dst);
+/* What a reader of a deferred norm does to each value. */
+struct winograd_norm norm_of(const struct unit *unit);
 /* A place for sums over so many channels. */
 void norm_need(struct backend_plan *plan, size_t channels);
 /* Thread t's: first sums of values, then those of their products, partial_channels of each. */

@@ -116,6 +116,7 @@ static void keep_read(struct backend_plan *plan, const struct unit *unit) {
     bool reads_output = unit->op != OP_CONV && (unit->op != OP_NORM || unit->residual);
     for (int k = 0; k < unit->inputs_n; k++)
         arena_touch(&plan->arena, plan->values[unit->inputs[k]].buffer, now(plan));
+    arena_touch(&plan->arena, plan->values[unit->source].buffer, now(plan));
     if (reads_output)
         arena_touch(&plan->arena, plan->values[unit->out].buffer, now(plan));
 }
@@ -168,7 +169,7 @@ static int forward_buffers(struct backend_plan *plan, struct err *err) {
     for (int u = 0; u < plan->units_n; u++) {
         const struct unit *unit = &plan->units[u];
         struct value *out = &plan->values[unit->out];
-        if (unit->op == OP_LOSS || (unit->op == OP_INPUT && !plan->input_blocked))
+        if (unit->op == OP_LOSS || unit->deferred || (unit->op == OP_INPUT && !plan->input_blocked))
             continue;
         if (unit->op == OP_CONV && unit->residual)
             out->buffer = plan->values[unit->inputs[1]].buffer; /* it adds in place */
@@ -178,6 +179,7 @@ static int forward_buffers(struct backend_plan *plan, struct err *err) {
             arena_touch(&plan->arena, out->buffer, plan->units_n - 1);
         for (int k = 0; k < unit->inputs_n; k++)
             arena_touch(&plan->arena, plan->values[unit->inputs[k]].buffer, u);
+        arena_touch(&plan->arena, plan->values[unit->source].buffer, u);
     }
     return 0;
 }

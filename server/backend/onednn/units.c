@@ -64,7 +64,9 @@ static void fold_norm(struct backend_plan *plan, struct unit *unit) {
 static void unit_start(struct backend_plan *plan, struct unit *unit, int node) {
     const struct graph_node *from = &plan->nodes[node];
     bool evaluates = plan->options.use == USE_EVALUATE && from->op == OP_CONV;
-    *unit = (struct unit){.op = from->op, .node = node, .out = node, .folded = -1, .inputs_n = from->inputs_n};
+    *unit =
+        (struct unit){.op = from->op, .node = node, .out = node, .folded = -1, .deferred_norm = -1, .inputs_n = from->inputs_n};
+    unit->source = from->inputs[0];
     for (int k = 0; k < from->inputs_n; k++)
         unit->inputs[k] = from->inputs[k];
     for (int k = 0; k < GRAPH_INPUTS_MAX; k++)
@@ -100,4 +102,15 @@ int units_build(struct backend_plan *plan, struct err *err) {
             claim(plan, plan->units_n++);
         }
     return 0;
+}
+
+void units_defer_norm(struct backend_plan *plan, struct unit *unit) {
+    int index = plan->values[unit->inputs[0]].unit;
+    struct unit *norm = &plan->units[index];
+    if (plan->options.use != USE_TRAIN || norm->op != OP_NORM || norm->residual || norm->out != unit->inputs[0] ||
+        only_reader(plan, norm->out) != unit->node)
+        return;
+    norm->deferred = true;
+    unit->deferred_norm = index;
+    unit->source = norm->inputs[0];
 }

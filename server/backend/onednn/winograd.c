@@ -84,22 +84,19 @@ struct work {
     size_t v_step, m_step;
 };
 
-/* Where a block of an image lies. */
-static size_t image_at(const struct winograd *shape, size_t image, int blocks, size_t block) {
-    return (image * (size_t)blocks + block) * (size_t)shape->h * (size_t)shape->w * LANE * winograd_kernels_of(shape)->size;
-}
-
 /* One row of tiles of one input block. */
 static void transform_row(const struct work *work, size_t row, size_t tile, size_t block) {
     const struct winograd *s = work->shape;
-    size_t rows = winograd_rows(s), at = image_at(s, row / rows, s->in_blocks, block);
+    size_t rows = winograd_rows(s), at = winograd_image_at(s, row / rows, s->in_blocks, block);
+    struct winograd_norm norm;
     work->kernels->input(s, work->v + (block * work->tiles + tile) * LANE * work->kernels->size, work->v_step,
-                         (const char *)work->call->x + at, 2 * (int)(row % rows) - 1);
+                         (const char *)work->call->x + at, 2 * (int)(row % rows) - 1,
+                         winograd_norm_at(work->call->norm, block, &norm));
 }
 
 static void finish_row(const struct work *work, size_t row, const float *m, size_t block) {
     const struct winograd *s = work->shape;
-    size_t rows = winograd_rows(s), at = image_at(s, row / rows, s->out_blocks, block);
+    size_t rows = winograd_rows(s), at = winograd_image_at(s, row / rows, s->out_blocks, block);
     const float *bias = work->call->bias ? work->call->bias + block * LANE : NULL;
     work->kernels->output(s, work->call, (char *)work->call->y + at, 2 * (int)(row % rows), m, work->m_step, bias);
 }

@@ -15,9 +15,16 @@ struct winograd {
     bool bf16;
 };
 
+/* A batch norm in front, applied to x as it is read: scale * (x - mean) + shift, then ReLU if asked for. Arrays per channel. */
+struct winograd_norm {
+    const float *mean, *scale, *shift;
+    bool relu;
+};
+
 /* One run over n images; x and y are blocked. */
 struct winograd_call {
     const void *x;
+    const struct winograd_norm *norm; /* or NULL */
     void *y;
     const void *weights; /* from winograd_pack */
     const float *bias;   /* [out_blocks * 16], or NULL */
@@ -43,7 +50,7 @@ size_t winograd_wgrad_scratch(const struct winograd *shape, int threads);
 
 /* gradient [O/16][I/16][3][3][16 of I][16 of O] = sum over n images of x (*) g, both blocked. Sums have one order for a
  * number of threads. */
-void winograd_wgrad(const struct winograd *shape, float *gradient, const void *x, const void *g, int n, int threads,
-                    void *scratch);
+void winograd_wgrad(const struct winograd *shape, float *gradient, const void *x, const struct winograd_norm *norm, const void *g,
+                    int n, int threads, void *scratch);
 
 #endif

@@ -5,11 +5,32 @@
 
 #include "server/backend/onednn/winograd_kernels.h"
 
+#define INLINE static inline __attribute__((always_inline))
+
 enum { WORDS = LANE / SIDE };
 
 /* 16 channels of a pixel in f32; zeros outside of the row, and for a row outside of the image (NULL). */
 TARGET static inline __m512 load_pixel(const element *row, int x, int w) {
     return row && x >= 0 && x < w ? LOAD(row + (size_t)x * LANE) : _mm512_setzero_ps();
+}
+
+/* A norm's coefficients for one block of channels. */
+struct affine {
+    __m512 mean, scale, shift;
+    bool relu;
+};
+
+TARGET static inline struct affine load_affine(const struct winograd_norm *norm) {
+    return (struct affine){_mm512_loadu_ps(norm->mean), _mm512_loadu_ps(norm->scale), _mm512_loadu_ps(norm->shift), norm->relu};
+}
+
+/* The same behind a norm, unless it is NULL: the padding stays zero. */
+TARGET INLINE __m512 load_normed(const element *row, int x, int w, const struct affine *norm) {
+    if (!norm || !row || x < 0 || x >= w)
+        return load_pixel(row, x, w);
+    __m512 value = _mm512_sub_ps(LOAD(row + (size_t)x * LANE), norm->mean);
+    value = _mm512_fmadd_ps(value, norm->scale, norm->shift);
+    return norm->relu ? _mm512_max_ps(_mm512_setzero_ps(), value) : value; /* lets a NaN pass */
 }
 
 /* A column of four values, transformed. */
@@ -18,9 +39,9 @@ struct column {
 };
 
 /* B' d of a column of the input. */
-TARGET static inline struct column load_column(const element *const rows[4], int x, int w) {
-    __m512 a = load_pixel(rows[0], x, w), b = load_pixel(rows[1], x, w);
-    __m512 c = load_pixel(rows[2], x, w), d = load_pixel(rows[3], x, w);
+TARGET INLINE struct column load_column(const element *const rows[4], int x, int w, const struct affine *norm) {
+    __m512 a = load_normed(rows[0], x, w, norm), b = load_normed(rows[1], x, w, norm);
+    __m512 c = load_normed(rows[2], x, w, norm), d = load_normed(rows[3], x, w, norm);
     return (struct column){{_mm512_sub_ps(a, c), _mm512_add_ps(b, c), _mm512_sub_ps(c, b), _mm512_sub_ps(b, d)}};
 }
 
@@ -84,13 +105,14 @@ TARGET static void gradient(float *to, const float *from, size_t point_step, siz
     }
 }
 
-TARGET static void input(const struct winograd *shape, void *to, size_t step, const void *image, int top) {
+TARGET INLINE void input_body(const struct winograd *shape, void *to, size_t step, const void *image, int top,
+                              const struct affine *norm) {
     const element *rows[4];
     element *v = to;
     find_rows(shape, rows, 4, image, top);
-    struct column a = load_column(rows, -1, shape->w), b = load_column(rows, 0, shape->w);
+    struct column a = load_column(rows, -1, shape->w, norm), b = load_column(rows, 0, shape->w, norm);
     for (int x = 0; x < shape->w; x += 2, v += LANE) {
-        struct column c = load_column(rows, x + 1, shape->w), d = load_column(rows, x + 2, shape->w);
+        struct column c = load_column(rows, x + 1, shape->w, norm), d = load_column(rows, x + 2, shape->w, norm);
         for (size_t y = 0; y < 4; y++) {
             STORE(v + (y * 4 + 0) * step, _mm512_sub_ps(a.d[y], c.d[y]));
             STORE(v + (y * 4 + 1) * step, _mm512_add_ps(b.d[y], c.d[y]));
@@ -100,6 +122,16 @@ TARGET static void input(const struct winograd *shape, void *to, size_t step, co
         a = c;
         b = d;
     }
+}
+
+TARGET static void input(const struct winograd *shape, void *to, size_t step, const void *image, int top,
+                         const struct winograd_norm *norm) {
+    if (!norm) {
+        input_body(shape, to, step, image, top, NULL);
+        return;
+    }
+    struct affine affine = load_affine(norm);
+    input_body(shape, to, step, image, top, &affine);
 }
 
 /* For every row r (a tile or an input channel) and output block k; unrolled, so that the sums are registers. */
@@ -174,18 +206,29 @@ TARGET static inline void put_x(element *v, size_t step, const struct column *co
         PUT_SIDES(v + (y * 4 + i) * step, values[i]);
 }
 
-TARGET static void sides_x(const struct winograd *shape, void *to, size_t step, const void *image, int top) {
+TARGET INLINE void sides_x_body(const struct winograd *shape, void *to, size_t step, const void *image, int top,
+                                const struct affine *norm) {
     const element *rows[4];
     element *v = to;
     find_rows(shape, rows, 4, image, top);
-    struct column columns[2 * SIDE + 2] = {load_column(rows, -1, shape->w), load_column(rows, 0, shape->w)};
+    struct column columns[2 * SIDE + 2] = {load_column(rows, -1, shape->w, norm), load_column(rows, 0, shape->w, norm)};
     for (int x = 0; x < shape->w; x += 2 * SIDE, v += SIDE * LANE) {
-        _Pragma("GCC unroll 4") for (int i = 0; i < 2 * SIDE; i++) columns[2 + i] = load_column(rows, x + 1 + i, shape->w);
+        _Pragma("GCC unroll 4") for (int i = 0; i < 2 * SIDE; i++) columns[2 + i] = load_column(rows, x + 1 + i, shape->w, norm);
         for (size_t y = 0; y < 4; y++)
             put_x(v, step, columns, y);
         columns[0] = columns[2 * SIDE];
         columns[1] = columns[2 * SIDE + 1];
     }
+}
+
+TARGET static void sides_x(const struct winograd *shape, void *to, size_t step, const void *image, int top,
+                           const struct winograd_norm *norm) {
+    if (!norm) {
+        sides_x_body(shape, to, step, image, top, NULL);
+        return;
+    }
+    struct affine affine = load_affine(norm);
+    sides_x_body(shape, to, step, image, top, &affine);
 }
 
 TARGET static inline void put_g(element *h, size_t step, const struct column *columns, size_t y) {

@@ -25,9 +25,10 @@ struct winograd_kernels {
      * point_step floats apart, threads own_step. */
     void (*gradient)(float *to, const float *from, size_t point_step, size_t own_step, int owns);
 
-    /* B' d B of a row of tiles of one block of an image; top is its first row of pixels, -1 for the padding. Point p of tile t
-     * goes to element p * step + t * 16. */
-    void (*input)(const struct winograd *shape, void *to, size_t step, const void *image, int top);
+    /* B' d B of a row of tiles of one block of an image, behind norm (of this block, or NULL); top is its first row of pixels, -1
+     * for the padding. Point p of tile t goes to element p * step + t * 16. */
+    void (*input)(const struct winograd *shape, void *to, size_t step, const void *image, int top,
+                  const struct winograd_norm *norm);
 
     /* m[k][tile][16] = sum over the input channels of v * u for a GROUP of tiles and one output block, or half a GROUP and two.
      * v is [in blocks][tiles][words], u [in blocks][2][words][16]. */
@@ -38,7 +39,8 @@ struct winograd_kernels {
                    size_t step, const float *bias);
 
     /* As input, but side tiles of a channel side by side, for x (B' d B) and for its gradient's partner g (A g A'). */
-    void (*sides_x)(const struct winograd *shape, void *to, size_t step, const void *image, int top);
+    void (*sides_x)(const struct winograd *shape, void *to, size_t step, const void *image, int top,
+                    const struct winograd_norm *norm);
     void (*sides_g)(const struct winograd *shape, void *to, size_t step, const void *image, int top);
 
     /* sums[16 of I][16 of O] (+)= sum over count words of v * h; for two output blocks the second's sums and h are a step on. */
@@ -50,6 +52,23 @@ extern const struct winograd_kernels winograd_f32, winograd_bf16;
 
 static inline const struct winograd_kernels *winograd_kernels_of(const struct winograd *shape) {
     return shape->bf16 ? &winograd_bf16 : &winograd_f32;
+}
+
+/* Where a block of an image lies, in bytes. */
+static inline size_t winograd_image_at(const struct winograd *shape, size_t image, int blocks, size_t block) {
+    return (image * (size_t)blocks + block) * (size_t)shape->h * (size_t)shape->w * LANE * winograd_kernels_of(shape)->size;
+}
+
+/* The norm of a block of channels in *ret, or NULL where there is none. */
+static inline const struct winograd_norm *winograd_norm_at(const struct winograd_norm *norm, size_t block,
+                                                           struct winograd_norm *ret) {
+    if (!norm)
+        return NULL;
+    *ret = *norm;
+    ret->mean += block * LANE;
+    ret->scale += block * LANE;
+    ret->shift += block * LANE;
+    return ret;
 }
 
 /* Rows of tiles of an image. */

@@ -54,31 +54,40 @@ struct work {
     const struct winograd *shape;
     const struct winograd_kernels *kernels;
     const char *x, *g;
-    float *v, *h; /* transformed x and g: [16 points][blocks][steps of the chunk][16 words] */
-    float *sums;  /* [16 points][out blocks][in blocks][16 of I][16 of O] */
-    size_t steps; /* of a whole chunk */
+    const struct winograd_norm *norm; /* in front of x, or NULL */
+    float *v, *h;                     /* transformed x and g: [16 points][blocks][steps of the chunk][16 words] */
+    float *sums;                      /* [16 points][out blocks][in blocks][16 of I][16 of O] */
+    size_t steps;                     /* of a whole chunk */
     size_t v_step, h_step;
 };
 
-/* A row of tiles of a block of x, or behind those of x, of g. r counts rows of the chunk. */
-static void transform_row(const struct work *work, size_t row, size_t r, size_t block) {
+/* One row of tiles of a block of x; r counts rows of the chunk. */
+static void transform_x(const struct work *work, size_t row, size_t r, size_t block) {
     const struct winograd *s = work->shape;
-    size_t ins = (size_t)s->in_blocks, rows = winograd_rows(s), image = row / rows;
-    size_t size = (size_t)s->h * (size_t)s->w * LANE * work->kernels->size, at = r * steps_of(s);
-    bool is_x = block < ins;
-    size_t blocks = is_x ? ins : (size_t)s->out_blocks, elements = sizeof(float) / work->kernels->size;
-    block -= is_x ? 0 : ins;
-    float *to = (is_x ? work->v : work->h) + (block * work->steps + at) * LANE;
-    const char *from = (is_x ? work->x : work->g) + (image * blocks + block) * size;
-    int top = 2 * (int)(row % rows) - (is_x ? 1 : 0);
-    size_t step = (is_x ? work->v_step : work->h_step) * elements;
-    (is_x ? work->kernels->sides_x : work->kernels->sides_g)(s, to, step, from, top);
+    size_t rows = winograd_rows(s), at = winograd_image_at(s, row / rows, s->in_blocks, block);
+    struct winograd_norm norm;
+    work->kernels->sides_x(s, work->v + (block * work->steps + r * steps_of(s)) * LANE,
+                           work->v_step * sizeof(float) / work->kernels->size, work->x + at, 2 * (int)(row % rows) - 1,
+                           winograd_norm_at(work->norm, block, &norm));
 }
 
-/* Rows first to end of the list of all blocks' rows of a chunk. */
+static void transform_g(const struct work *work, size_t row, size_t r, size_t block) {
+    const struct winograd *s = work->shape;
+    size_t rows = winograd_rows(s), at = winograd_image_at(s, row / rows, s->out_blocks, block);
+    work->kernels->sides_g(s, work->h + (block * work->steps + r * steps_of(s)) * LANE,
+                           work->h_step * sizeof(float) / work->kernels->size, work->g + at, 2 * (int)(row % rows));
+}
+
+/* Rows first to end of the list of a chunk's rows of all blocks of x, then of g. */
 static void transform(const struct work *work, size_t row, size_t rows, size_t first, size_t end) {
-    for (size_t index = first; index < end; index++)
-        transform_row(work, row + index % rows, index % rows, index / rows);
+    size_t ins = (size_t)work->shape->in_blocks;
+    for (size_t index = first; index < end; index++) {
+        size_t r = index % rows, block = index / rows;
+        if (block < ins)
+            transform_x(work, row + r, r, block);
+        else
+            transform_g(work, row + r, r, block - ins);
+    }
 }
 
 /* One point's sums for output blocks 2 * duo and, where it exists, the next one. */
@@ -139,8 +148,8 @@ static void run_shared(const struct work *work, size_t end) {
     }
 }
 
-void winograd_wgrad(const struct winograd *shape, float *gradient, const void *x, const void *g, int n, int threads,
-                    void *scratch) {
+void winograd_wgrad(const struct winograd *shape, float *gradient, const void *x, const struct winograd_norm *norm, const void *g,
+                    int n, int threads, void *scratch) {
     const struct winograd_kernels *kernels = winograd_kernels_of(shape);
     bool shared = is_shared(shape);
 #pragma omp parallel num_threads(threads)
@@ -148,7 +157,7 @@ void winograd_wgrad(const struct winograd *shape, float *gradient, const void *x
         int t = omp_get_thread_num(), team = omp_get_num_threads();
         size_t first, end, rows = (size_t)n * winograd_rows(shape), steps = chunk_rows(shape) * steps_of(shape);
         float *own = (float *)(void *)((char *)scratch + (shared ? 0 : (size_t)t * own_bytes(shape)));
-        struct work work = {.shape = shape, .kernels = kernels, .x = x, .g = g, .sums = own, .steps = steps};
+        struct work work = {.shape = shape, .kernels = kernels, .x = x, .g = g, .norm = norm, .sums = own, .steps = steps};
         work.v = own + sums_count(shape);
         work.v_step = point_step(shape, shape->in_blocks);
         work.h_step = point_step(shape, shape->out_blocks);
