@@ -111,25 +111,36 @@ static double target_of(const struct backend_plan *plan, const struct backend_ba
     return (1.0 - smoothing) * target + smoothing / (double)plan->classes;
 }
 
+/* Turns the logits z of an image into probabilities; returns its loss. */
+static double image_loss(const struct backend_plan *plan, const struct backend_batch *batch, int image, bool training, int best,
+                         float *z) {
+    double top = (double)z[best], sum = 0.0, loss = 0.0; /* the largest logit is taken out so that nothing overflows */
+    for (int c = 0; c < plan->classes; c++)
+        sum += exp((double)z[c] - top);
+    double whole = top + log(sum);
+    for (int c = 0; c < plan->classes; c++) {
+        double target = target_of(plan, batch, image, c, training);
+        if (target > 0.0)
+            loss += target * (whole - (double)z[c]);
+        z[c] = (float)exp((double)z[c] - whole);
+    }
+    return loss;
+}
+
+/* Losses are added up in the order of the images, whatever thread made them. */
 void loss_forward(struct backend_plan *plan, const struct unit *unit, const struct backend_batch *batch, bool training,
                   struct backend_result *ret_result) {
-    int classes = plan->classes;
-    *ret_result = (struct backend_result){0};
+    int correct = 0;
+#pragma omp parallel for schedule(static) reduction(+ : correct)
     for (int image = 0; image < batch->n; image++) {
         float *z = logits_of(plan, unit, image);
-        int best = largest(z, classes);
-        double top = (double)z[best], sum = 0.0; /* the largest logit is taken out so that nothing overflows */
-        for (int c = 0; c < classes; c++)
-            sum += exp((double)z[c] - top);
-        double whole = top + log(sum);
-        ret_result->correct += best == batch->labels[image];
-        for (int c = 0; c < classes; c++) {
-            double target = target_of(plan, batch, image, c, training);
-            if (target > 0.0)
-                ret_result->loss_sum += target * (whole - (double)z[c]);
-            z[c] = (float)exp((double)z[c] - whole);
-        }
+        int best = largest(z, plan->classes);
+        correct += best == batch->labels[image];
+        plan->losses[image] = image_loss(plan, batch, image, training, best, z);
     }
+    *ret_result = (struct backend_result){.correct = correct};
+    for (int image = 0; image < batch->n; image++)
+        ret_result->loss_sum += plan->losses[image];
 }
 
 /* d loss / d z = (softmax - target) / n; lanes behind the last class stay zero. */
@@ -138,8 +149,10 @@ void loss_backward(struct backend_plan *plan, const struct unit *unit, const str
     void *to = plan_data(plan, unit->input_grads[0]);
     if (!to)
         return;
+#pragma omp parallel for schedule(static)
     for (int image = 0; image < batch->n; image++) {
-        float *row = plan->probabilities + (size_t)image * in->image, *g = plan->rows;
+        float *row = plan->probabilities + (size_t)image * in->image;
+        float *g = plan->rows + 3 * (size_t)omp_get_thread_num() * plan->row_size;
         memset(g, 0, in->image * sizeof *g);
         for (int c = 0; c < plan->classes; c++)
             g[c] = (float)(((double)row[c] - target_of(plan, batch, image, c, true)) / (double)batch->n);

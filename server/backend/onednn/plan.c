@@ -83,6 +83,7 @@ static int allocate(struct backend_plan *plan, struct err *err) {
     if (plan->options.precision == PRECISION_BF16)
         plan->images_bf16 = arena_block(arena, images * sizeof(uint16_t), err);
     plan->probabilities = arena_block(arena, batch * loss->image * sizeof(float), err);
+    plan->losses = arena_block(arena, batch * sizeof(double), err);
     plan->rows = arena_block(arena, threads * 3 * plan->row_size * sizeof(float), err);
     plan->partial = arena_block(arena, threads * 2 * plan->partial_channels * sizeof(double), err);
     for (int i = 0; i < 2; i++) {
@@ -92,7 +93,7 @@ static int allocate(struct backend_plan *plan, struct err *err) {
             return -1;
     }
     if (!plan->images || (plan->options.precision == PRECISION_BF16 && !plan->images_bf16) || !plan->probabilities ||
-        !plan->rows || !plan->partial)
+        !plan->losses || !plan->rows || !plan->partial)
         return -1;
     return arena_commit(arena, err);
 }

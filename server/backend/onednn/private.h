@@ -132,6 +132,7 @@ struct backend_plan {
     float *images;         /* the last step's, [batch,C,H,W] */
     uint16_t *images_bf16; /* the same in bf16; NULL in f32 */
     float *probabilities;  /* softmax of the last step, [batch] rows of the logits' padded size */
+    double *losses;        /* of the last step's images */
     float *wide[2];        /* f32 copies around linear layers */
     size_t wide_size[2];
     void *plain[2]; /* dense copies around convolutions that oneDNN cannot run blocked */
