@@ -2,12 +2,13 @@
  *
  *     bench_train MODULE PRESET train|eval f32|bf16 BATCH THREADS CHANNELSxHEIGHTxWIDTH SECONDS
  *
- * Warms up, then runs steps for SECONDS and prints {"images_per_second", "steps", "step_ms", "memory_mb"}: the median step
- * counts, since other programs disturb single ones. */
+ * Warms up, then runs steps for SECONDS and prints {"images_per_second", "steps", "step_ms", "memory_mb", "rss_mb"}: the median
+ * step counts, since other programs disturb single ones. rss_mb is the largest resident set of the whole process. */
 #include <dlfcn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <time.h>
 
 #include "common/rng.h"
@@ -103,8 +104,11 @@ static int measure(struct bench *bench, double seconds, struct err *err) {
     }
     qsort(times, n, sizeof *times, by_value);
     double median = times[n / 2];
-    printf("{\"images_per_second\": %.1f, \"steps\": %zu, \"step_ms\": %.3f, \"memory_mb\": %.1f}\n",
-           (double)bench->batch.n * 1e3 / median, n, median, (double)bench->module->memory(bench->plan) / 1e6);
+    struct rusage usage;
+    getrusage(RUSAGE_SELF, &usage);
+    printf("{\"images_per_second\": %.1f, \"steps\": %zu, \"step_ms\": %.3f, \"memory_mb\": %.1f, \"rss_mb\": %.1f}\n",
+           (double)bench->batch.n * 1e3 / median, n, median, (double)bench->module->memory(bench->plan) / 1e6,
+           (double)usage.ru_maxrss / 1024);
     return 0;
 }
 

@@ -2,11 +2,12 @@
 
     peer_torch.py PRESET train|eval f32|bf16 plain|channels_last BATCH THREADS SECONDS
 
-Prints {"images_per_second", "steps", "step_ms", "name"}: the median step counts, as in bench_train. PyTorch should be started
+Prints {"images_per_second", "steps", "step_ms", "rss_mb", "name"}, as bench_train does. PyTorch should be started
 with the allocator settings of bench.py: with glibc's defaults its steps are slower.
 """
 
 import json
+import resource
 import statistics
 import sys
 import time
@@ -99,6 +100,7 @@ def main():
             times.append(next(run))
     median = statistics.median(times)
     result = {"images_per_second": int(batch) / median, "steps": len(times), "step_ms": median * 1e3}
+    result["rss_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(json.dumps(result | {"name": f"PyTorch {torch.__version__}"}))
 
 
