@@ -11,7 +11,7 @@ static uint32_t mix(uint32_t seed, uint32_t i) {
     return x ^ x >> 17;
 }
 
-static uint32_t name_seed(const char *name) {
+uint32_t formula_name_seed(const char *name) {
     uint32_t seed = 2166136261u;
     for (; *name != '\0'; name++)
         seed = (seed ^ (unsigned char)*name) * 16777619u;
@@ -27,7 +27,7 @@ void formula_initial(const struct graph_param *param, float *values) {
     double fan_in = (double)param->count / param->shape[0];
     float scale = param->role == ROLE_WEIGHT ? (float)(2.0 * sqrt((param->dims == 4 ? 6.0 : 1.0) / fan_in)) : 0.4f;
     bool statistic = param->role == ROLE_RUNNING_MEAN || param->role == ROLE_RUNNING_VAR;
-    formula_centred(name_seed(param->name), statistic ? 0.0f : scale, values, param->count);
+    formula_centred(formula_name_seed(param->name), statistic ? 0.0f : scale, values, param->count);
     for (size_t i = 0; i < param->count && (param->role == ROLE_GAMMA || param->role == ROLE_RUNNING_VAR); i++)
         values[i] += 1.0f;
 }

@@ -4,6 +4,9 @@
 
 #include "tests/ops/rig.h"
 
+/* The seed of a name's own numbers. */
+uint32_t formula_name_seed(const char *name);
+
 /* n numbers in [-scale/2, scale/2), computed in f32. */
 void formula_centred(uint32_t seed, float scale, float *values, size_t n);
 
