@@ -189,7 +189,8 @@ enum MHD_Result request_handle(void *api, struct MHD_Connection *connection, con
                                const char *version, const char *data, size_t *data_size, void **context);
 void request_completed(void *api, struct MHD_Connection *connection, void **context, enum MHD_RequestTerminationCode code);
 
-/* Ends the wait of every suspended request; its answer is replaced by a problem when err holds a failure. */
+/* Ends the wait of every request that waits for a commit. When err says that the commit failed, writes get it as a problem, and
+ * reads are done again. */
 void requests_resume(struct api *api, const struct err *err);
 
 /* Goes on with a suspended request, whose answer is prepared. */

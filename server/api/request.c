@@ -178,11 +178,20 @@ enum MHD_Result request_handle(void *api, struct MHD_Connection *connection, con
     return run(request);
 }
 
+/* What a read showed may be undone: it is read again. Not while there are writes that are neither kept nor undone, at the end. */
+static void undo(struct request *request, const struct err *why) {
+    struct err err = {0};
+    if (request->wrote || store_pending(request->api->options.store))
+        answer_problem(request, why, NULL);
+    else if (request->route->handler(request, &err) < 0)
+        answer_problem(request, &err, request->errors.n > 0 ? &request->errors : NULL);
+}
+
 void requests_resume(struct api *api, const struct err *err) {
     while (api->waiting != NULL) {
         struct request *request = api->waiting;
         if (err != NULL && err->code != ERR_NONE)
-            answer_problem(request, err, NULL);
+            undo(request, err);
         request_go_on(request);
     }
 }

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "common/json.h"
+#include "server/api/pick.h"
 #include "server/api/private.h"
 #include "server/api/submit.h"
 
@@ -13,9 +14,11 @@ enum { EPOCHS_MAX = 1000, EPOCHS_PAGE_BYTES = 4 * 1024 * 1024, LOG_MAX = 1024 * 
 
 struct epochs {
     const char *job;
+    const struct pick *pick; /* NULL: all of each epoch */
     struct text text;
     int n, limit, last;
-    bool more;
+    size_t read; /* bytes of what was stored */
+    bool more, failed;
 };
 
 /* Epochs are stored as the JSON that is shown, without "job": its member is put in front. */
@@ -24,37 +27,61 @@ static void write_epoch(struct text *text, const char *job, const char *body) {
     text_puts(text, body + 1);
 }
 
+/* Only the wanted parts, and the epoch's number. */
+static int write_parts(struct epochs *epochs, int epoch, const char *body) {
+    json_t *stored = json_parse(body, strlen(body), NULL), *parts = pick_from(epochs->pick, stored);
+    char *text = parts != NULL && json_object_set_new(parts, "epoch", json_integer(epoch)) == 0 ? json_text(parts) : NULL;
+    if (text != NULL)
+        write_epoch(&epochs->text, epochs->job, text);
+    free(text);
+    json_decref(parts);
+    json_decref(stored);
+    return text != NULL ? 0 : -1;
+}
+
 static int add_epoch(void *arg, int epoch, const char *body) {
     struct epochs *epochs = arg;
-    if (epochs->n == epochs->limit || epochs->text.size > EPOCHS_PAGE_BYTES) {
+    if (epochs->n == epochs->limit || epochs->read > EPOCHS_PAGE_BYTES) {
         epochs->more = true;
         return 1;
     }
     if (epochs->n > 0)
         text_puts(&epochs->text, ",");
-    write_epoch(&epochs->text, epochs->job, body);
+    if (epochs->pick == NULL)
+        write_epoch(&epochs->text, epochs->job, body);
+    else
+        epochs->failed = write_parts(epochs, epoch, body) != 0;
+    epochs->read += strlen(body);
     epochs->n++;
     epochs->last = epoch;
-    return 0;
+    return epochs->failed;
+}
+
+static int list_epochs(struct request *request, struct epochs *epochs, int after, struct err *err) {
+    text_puts(&epochs->text, "{\"items\":[");
+    if (store_epoch_list(request->api->options.store, &request->api->viewer, epochs->job, after, epochs->limit + 1, add_epoch,
+                         epochs, err) != 0)
+        return -1;
+    if (epochs->failed)
+        return err_set(err, ERR_MEMORY, "cannot list epochs: out of memory");
+    if (epochs->more)
+        text_printf(&epochs->text, "],\"next\":%d}", epochs->last);
+    else
+        text_puts(&epochs->text, "],\"next\":null}");
+    return answer_text(request, MHD_HTTP_OK, "application/json", &epochs->text, err);
 }
 
 int handle_epochs(struct request *request, struct err *err) {
+    const char *fields = target_param(&request->target, "fields");
     int64_t after, limit;
     struct job job = {0};
+    struct pick pick = {0};
     if (target_number(&request->target, "after", 0, INT32_MAX - 1, 0, &after, err) < 0 ||
         target_number(&request->target, "limit", 1, EPOCHS_MAX, EPOCHS_MAX, &limit, err) < 0 ||
-        request_job(request, &job, err) < 0)
+        pick_parse(fields, &pick, err) < 0 || request_job(request, &job, err) < 0)
         return -1;
-    struct epochs epochs = {.job = job.id, .limit = (int)limit};
-    text_puts(&epochs.text, "{\"items\":[");
-    int failed = store_epoch_list(request->api->options.store, &request->api->viewer, job.id, (int)after, (int)limit + 1,
-                                  add_epoch, &epochs, err);
-    if (epochs.more)
-        text_printf(&epochs.text, "],\"next\":%d}", epochs.last);
-    else
-        text_puts(&epochs.text, "],\"next\":null}");
-    if (failed == 0)
-        failed = answer_text(request, MHD_HTTP_OK, "application/json", &epochs.text, err);
+    struct epochs epochs = {.job = job.id, .limit = (int)limit, .pick = fields != NULL ? &pick : NULL};
+    int failed = list_epochs(request, &epochs, (int)after, err);
     text_done(&epochs.text);
     job_done(&job);
     return failed;

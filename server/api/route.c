@@ -6,7 +6,7 @@
 static const char *const none[] = {NULL};
 static const char *const submit_params[] = {"dry_run", "format", NULL};
 static const char *const list_params[] = {"limit", "before", "state", NULL};
-static const char *const epochs_params[] = {"after", "limit", NULL};
+static const char *const epochs_params[] = {"after", "limit", "fields", NULL};
 static const char *const log_params[] = {"limit", NULL};
 static const char *const graph_params[] = {"format", NULL};
 static const char *const maps_params[] = {"layer", "channels", "image", "epoch", NULL};

@@ -142,6 +142,19 @@ def test_epochs(service, finished, problem):
         problem(service.get(f"{path}/{n}"), 404, "not-found")
 
 
+def test_parts_of_epochs(service, finished, problem):
+    path = f"/v1/jobs/{finished['id']}/epochs"
+    every = service.get(path).json()["items"]
+    parts = service.get(f"{path}?fields=train,test.accuracy,layers.weights.name,lr,nothing,lr.within").json()
+    assert parts["next"] is None and parts["items"] == [
+        {"job": finished["id"], "train": e["train"], "test": {"accuracy": e["test"]["accuracy"]},
+         "layers": {"weights": {"name": e["layers"]["weights"]["name"]}}, "lr": e["lr"], "epoch": e["epoch"]} for e in every]
+    for both in ("test,test.accuracy", "test.accuracy,test"):
+        assert service.get(f"{path}?fields={both}&limit=1").json()["items"][0]["test"] == every[0]["test"]
+    for wrong in ("", "train,", "Train", "a" * 64, ",".join("abcdefghijklmnopq")):
+        problem(service.get(f"{path}?fields={wrong}"), 400, "invalid-field", "?fields")
+
+
 def test_log(service, finished):
     path = f"/v1/jobs/{finished['id']}/log"
     whole = service.get(path)
