@@ -1,5 +1,6 @@
 /* Parameters of a plan in flat arrays: values, gradients, and what the optimizer remembers. Weights of convolutions lie in the
  * blocked order in which oneDNN computes their gradients, so that no step needs a reorder of the master copy. */
+#include <string.h>
 
 #include "server/backend/onednn/private.h"
 
@@ -100,16 +101,31 @@ bool params_blocked(const struct backend_plan *plan, int node) {
     return find(plan, node, ROLE_WEIGHT)->blocked;
 }
 
-/* Where element k of the door's order lies. */
-static size_t position(const struct backend_plan *plan, const struct param *param, size_t k) {
-    if (!param->blocked)
-        return k;
+/* Copies the weights of a block of output channels, from the door's order into ours (in) or back. Inside, those of an input
+ * channel at a tap are neighbours. */
+static void copy_block(const struct backend_plan *plan, const struct param *param, size_t block, float *to, const float *from,
+                       bool in) {
     const int *shape = param->info.shape;
-    size_t lanes = (size_t)plan->lanes, in_blocks = round_up((size_t)shape[1], lanes) / lanes;
-    size_t taps = (size_t)shape[2] * (size_t)shape[3], tap = k % taps;
-    size_t i = k / taps % (size_t)shape[1], o = k / taps / (size_t)shape[1];
-    size_t block = ((o / lanes) * in_blocks + i / lanes) * taps + tap;
-    return (block * lanes + i % lanes) * lanes + o % lanes;
+    size_t lanes = (size_t)plan->lanes, ins = (size_t)shape[1], taps = (size_t)shape[2] * (size_t)shape[3];
+    size_t first = block * lanes, outs = (size_t)shape[0] - first < lanes ? (size_t)shape[0] - first : lanes;
+    for (size_t i = 0; i < ins; i++)
+        for (size_t tap = 0; tap < taps; tap++) {
+            size_t row = (block * (round_up(ins, lanes) / lanes) + i / lanes) * taps + tap;
+            size_t inside = (row * lanes + i % lanes) * lanes, door = (first * ins + i) * taps + tap;
+            for (size_t o = 0; o < outs; o++)
+                to[in ? inside + o : door + o * ins * taps] = from[in ? door + o * ins * taps : inside + o];
+        }
+}
+
+static void copy_values(const struct backend_plan *plan, const struct param *param, float *to, const float *from, bool in) {
+    size_t lanes = (size_t)plan->lanes;
+    if (!param->blocked) {
+        memcpy(to, from, param->info.count * sizeof *to);
+        return;
+    }
+#pragma omp parallel for schedule(static) num_threads(plan->backend->threads)
+    for (size_t block = 0; block < round_up((size_t)param->info.shape[0], lanes) / lanes; block++)
+        copy_block(plan, param, block, to, from, in);
 }
 
 /* The array of a kind at a parameter, or NULL with *err set. */
@@ -143,9 +159,7 @@ int params_get(struct backend_plan *plan, enum backend_tensor kind, int index, f
     const float *from = locate(plan, kind, index, err);
     if (!from)
         return -1;
-    const struct param *param = &plan->params.items[index];
-    for (size_t k = 0; k < param->info.count; k++)
-        ret_values[k] = from[position(plan, param, k)];
+    copy_values(plan, &plan->params.items[index], ret_values, from, false);
     return 0;
 }
 
@@ -155,9 +169,7 @@ int params_set(struct backend_plan *plan, enum backend_tensor kind, int index, c
     float *to = locate(plan, kind, index, err);
     if (!to)
         return -1;
-    const struct param *param = &plan->params.items[index];
-    for (size_t k = 0; k < param->info.count; k++)
-        to[position(plan, param, k)] = values[k];
+    copy_values(plan, &plan->params.items[index], to, values, true);
     plan->params.changed = true;
     return 0;
 }
