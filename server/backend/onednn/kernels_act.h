@@ -1,6 +1,17 @@
-/* The activations' loops, part of kernels_body.h. They use only additions, multiplications, divisions and bits, so that every
- * instruction set gives the same values. Exponentials are taken of what is not positive: nothing overflows, and the tails, in
- * which gradients vanish, keep their digits. */
+/* The activations' loops, part of kernels_body.h. Exponentials are taken of what is not positive: nothing overflows, and the
+ * tails, in which gradients vanish, keep their digits. */
+
+/* x * factor + next */
+INLINE void scale_add(vf *ret, const vf *x, float factor, const vf *next) {
+    vf all = (vf){0} + factor;
+    MULTIPLY_ADD(ret, x, &all, next);
+}
+
+/* value * x + next: a step of Horner's scheme. */
+INLINE void horner(vf *value, const vf *x, float next) {
+    vf last = (vf){0} + next;
+    MULTIPLY_ADD(value, value, x, &last);
+}
 
 INLINE void choose(vf *ret, const vi *mask, const vf *yes, const vf *no) {
     *ret = (vf)((*mask & (vi)*yes) | (~*mask & (vi)*no));
@@ -14,21 +25,34 @@ INLINE void negative_size(vf *ret, const vf *x) {
  * (Cody and Waite, Software Manual for the Elementary Functions, 1980), and rest = exp(r) - 1 by Taylor's series to r^7, which
  * leaves out less than 6e-9. Below -87 it is exp(-87). */
 INLINE void exp_parts(const vf *x, vf *ret_power, vf *ret_rest) {
-    vf bottom = (vf){0} - 87.0f, v, shifted, n, r;
+    vf bottom = (vf){0} - 87.0f, large = (vf){0} + 0x1.8p23f, v, shifted, n, r;
     vi below = *x < bottom;
     choose(&v, &below, &bottom, x);
-    shifted = v * 1.44269504f + 0x1.8p23f; /* the last bits are n: there is no room for a fraction */
-    n = shifted - 0x1.8p23f;
-    r = v - n * 0.693359375f + n * 2.12194440e-4f;
-    v = ((1.0f / 5040 * r + 1.0f / 720) * r + 1.0f / 120) * r + 1.0f / 24;
-    *ret_rest = (((v * r + 1.0f / 6) * r + 0.5f) * r) * r + r;
+    scale_add(&shifted, &v, 1.44269504f, &large); /* the last bits are n: there is no room for a fraction */
+    n = shifted - large;
+    scale_add(&r, &n, -0.693359375f, &v);
+    scale_add(&r, &n, 2.12194440e-4f, &r);
+    v = (vf){0} + 1.0f / 5040;
+    horner(&v, &r, 1.0f / 720);
+    horner(&v, &r, 1.0f / 120);
+    horner(&v, &r, 1.0f / 24);
+    horner(&v, &r, 1.0f / 6);
+    horner(&v, &r, 0.5f);
+    v *= r;
+    MULTIPLY_ADD(ret_rest, &v, &r, &r);
     *ret_power = (vf)(((vi)shifted + 127) << 23);
 }
 
 INLINE void exp_of(vf *x) {
     vf power, rest;
     exp_parts(x, &power, &rest);
-    *x = power + power * rest;
+    MULTIPLY_ADD(x, &power, &rest, &power);
+}
+
+/* exp(x) - 1 from the parts of exp(x). */
+INLINE void expm1_of(const vf *power, const vf *rest, vf *ret) {
+    vf without = *power - 1.0f;
+    MULTIPLY_ADD(ret, power, rest, &without);
 }
 
 /* exp(-|x|) and the sigmoid of -|x| and |x|. */
@@ -56,11 +80,11 @@ INLINE void normal(const vf *x, vf *ret_phi, vf *ret_density) {
     static const float q[] = {-0.0588475205f, 0.283489734f, -0.484941334f, 0.275468141f, -0.0248231553f,
                               0.201918215f,   0.243299812f, 0.282348067f,  0.282087982f};
     vf size = (vf)((vi)*x & INT32_MAX), t = 1.0f / (1.0f + size * 0.353553391f), e = -0.5f * *x * *x;
-    vf low = t * q[0] + q[1], high;
+    vf low = (vf){0} + q[0], high;
     vi negative = *x < 0.0f;
     exp_of(&e);
-    for (size_t i = 2; i < sizeof q / sizeof q[0]; i++)
-        low = low * t + q[i];
+    for (size_t i = 1; i < sizeof q / sizeof q[0]; i++)
+        horner(&low, &t, q[i]);
     low *= 0.5f * t * e;
     high = 1.0f - low;
     choose(ret_phi, &negative, &low, &high);
@@ -73,9 +97,9 @@ INLINE void tanh_parts(const vf *x, vf *ret_tanh, vf *ret_e) {
     negative_size(&v, x);
     v *= 2.0f;
     exp_parts(&v, &power, &rest);
-    less = power * rest + (power - 1.0f);
+    expm1_of(&power, &rest, &less);
     *ret_tanh = (vf)((vi)((0.0f - less) / (2.0f + less)) | ((vi)*x & INT32_MIN));
-    *ret_e = power + power * rest;
+    MULTIPLY_ADD(ret_e, &power, &rest, &power);
 }
 
 static const float leaky_slope = 0.01f; /* PyTorch's default, as ELU's alpha of 1 */
@@ -94,7 +118,7 @@ INLINE void act_value(vf *x, enum spec_activation kind) {
     case ACTIVATION_ELU: /* Clevert et al. 2015 */
         negative_size(&b, x);
         exp_parts(&b, &power, &a);
-        a = power * a + (power - 1.0f);
+        expm1_of(&power, &a, &a);
         choose(x, &positive, x, &a);
         break;
     case ACTIVATION_GELU: /* Hendrycks and Gimpel 2016, exact form */

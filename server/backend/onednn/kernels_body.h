@@ -1,5 +1,5 @@
 /* The hot loops themselves. The including file sets the instruction set, LANES, KERNELS (the table's name), LOAD_BF16,
- * STORE_BF16, ROOT (square roots) and MULTIPLY_LOW (of the low halves of 64-bit lanes). */
+ * STORE_BF16, ROOT (square roots), MULTIPLY_ADD (a * b + c) and MULTIPLY_LOW (of the low halves of 64-bit lanes). */
 #include <math.h>
 #include <stdint.h>
 #include <string.h>
@@ -30,6 +30,10 @@ INLINE void round_bf16(vh *to, const vf *value) {
 INLINE void each_root(vf *to, const vf *value) {
     for (size_t k = 0; k < LANES; k++)
         (*to)[k] = sqrtf((*value)[k]);
+}
+
+INLINE void multiply_add(vf *ret, const vf *a, const vf *b, const vf *c) {
+    *ret = *a * *b + *c;
 }
 
 /* Coefficients come from arrays aligned like tensors; vectors travel by pointer because their calling convention depends on the
