@@ -3,47 +3,42 @@
 
 #include <pthread.h>
 #include <sched.h>
-#include <stdbool.h>
+#include <stdatomic.h>
 
-enum { THREADS_MAX = 8, ITEMS_MIN = 64 }; /* of a part: a thread costs some ten microseconds */
+enum { THREADS_MAX = 8 };
 
-struct part {
-    pthread_t thread;
-    bool threaded;
+struct work {
+    atomic_int next; /* the first item that nobody has taken */
+    int n, run;
     parallel_fn *fn;
     void *arg;
-    int begin, end;
 };
 
-static void *work(void *arg) {
-    struct part *part = arg;
-    part->fn(part->arg, part->begin, part->end);
+static void *take_runs(void *arg) {
+    struct work *work = arg;
+    for (int begin; (begin = atomic_fetch_add(&work->next, work->run)) < work->n;) {
+        int end = begin + work->run;
+        work->fn(work->arg, begin, end < work->n ? end : work->n);
+    }
     return NULL;
 }
 
-static int parts_for(int n) {
+static int threads_for(int runs) {
     cpu_set_t set;
-    int parts = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
-    if (parts > THREADS_MAX)
-        parts = THREADS_MAX;
-    if (parts > n / ITEMS_MIN)
-        parts = n / ITEMS_MIN;
-    return parts > 0 ? parts : 1;
+    int threads = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
+    if (threads > THREADS_MAX)
+        threads = THREADS_MAX;
+    return threads < runs ? threads : runs;
 }
 
-/* The caller works on the last part; where a thread cannot be had, it does that part as well. */
-void parallel_run(int n, parallel_fn *fn, void *arg) {
-    struct part parts[THREADS_MAX];
-    int parts_n = parts_for(n);
-    for (int i = 0; i < parts_n; i++) {
-        struct part *part = &parts[i];
-        *part = (struct part){
-            .fn = fn, .arg = arg, .begin = (int)((long long)n * i / parts_n), .end = (int)((long long)n * (i + 1) / parts_n)};
-        part->threaded = i < parts_n - 1 && pthread_create(&part->thread, NULL, work, part) == 0;
-        if (!part->threaded)
-            work(part);
-    }
-    for (int i = 0; i < parts_n; i++)
-        if (parts[i].threaded)
-            pthread_join(parts[i].thread, NULL);
+/* The caller is one of the threads; where no other can be had, it does all the work. */
+void parallel_run(int n, int run, parallel_fn *fn, void *arg) {
+    struct work work = {.n = n, .run = run, .fn = fn, .arg = arg};
+    pthread_t threads[THREADS_MAX];
+    int started = 0, wanted = threads_for((n + run - 1) / run) - 1;
+    while (started < wanted && pthread_create(&threads[started], NULL, take_runs, &work) == 0)
+        started++;
+    take_runs(&work);
+    for (int i = 0; i < started; i++)
+        pthread_join(threads[i], NULL);
 }

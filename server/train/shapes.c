@@ -200,8 +200,9 @@ int shapes_load(const struct dataset_card *card, bool train, struct image_set *r
     if (shapes_check(card, err) != 0 ||
         image_set_alloc(&set, train ? card->train_images : card->test_images, (size_t)CHANNELS * SIDE * SIDE, err) != 0)
         return -1;
+    enum { RUN = 64 }; /* images: some milliseconds */
     struct sheet sheet = {&set, train ? 0 : (uint32_t)card->train_images};
-    parallel_run(set.n, draw_some, &sheet);
+    parallel_run(set.n, RUN, draw_some, &sheet);
     *ret_set = set;
     return 0;
 }

@@ -3,15 +3,22 @@
 #include <string.h>
 
 #include "common/version.h"
+#include "server/train/parallel.h"
 #include "server/train/private.h"
 #include "server/train/say.h"
+
+/* Their values depend on seed and parameter alone, so that several threads may make them: eleven million take 0.4 s. */
+static void init_some(void *arg, int begin, int end) {
+    struct trainer *t = arg;
+    for (int i = begin; i < end; i++)
+        graph_init(t->graph, i, t->spec->seed, t->tensors.floats + t->tensors.rows[i].at);
+}
 
 /* The values that every parameter has before training; no momentum; the average is where the values are. */
 static int set_fresh(struct trainer *t, json_t **ret_initial, struct err *err) {
     struct tensors *tensors = &t->tensors;
     memset(tensors->floats, 0, tensors->floats_n * sizeof *tensors->floats);
-    for (int i = 0; i < t->graph->params_n; i++)
-        graph_init(t->graph, i, t->spec->seed, tensors->floats + tensors->rows[i].at);
+    parallel_run(t->graph->params_n, 1, init_some, t);
     if (t->spec->from.job[0] != '\0' && initial_weights(t, ret_initial, err) != 0)
         return -1;
     tensors_start_average(tensors);
