@@ -2,7 +2,7 @@
 #include "server/api/private.h"
 
 static json_t *links_json(const char *id) {
-    static const char *const parts[] = {"epochs", "log", "graph"};
+    static const char *const parts[] = {"epochs", "log", "graph", "weights", "predictions", "receipt"};
     json_t *value = json_pack("{s:o}", "self", json_sprintf("/v1/jobs/%s", id));
     for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++)
         json_object_set_new(value, parts[i], json_sprintf("/v1/jobs/%s/%s", id, parts[i]));
