@@ -39,6 +39,7 @@ UNIT_LDFLAGS_data_idx := -Wl,--wrap=malloc
 UNIT_store_job := $(O)/tests/unit/store_rig.o $(STORE) $(COMMON)
 UNIT_store_schema := $(O)/tests/unit/store_rig.o $(STORE) $(COMMON)
 UNIT_store_turn := $(O)/tests/unit/store_rig.o $(STORE) $(COMMON)
+UNIT_train_lock := $(O)/server/train/lock.o $(O)/server/train/stop.o $(COMMON)
 UNIT_train_safetensors := $(O)/server/train/safetensors.o $(COMMON)
 UNIT_LDFLAGS_train_safetensors := -Wl,--wrap=malloc,--wrap=calloc
 UNIT_train_schedule := $(COMMON)
