@@ -238,6 +238,25 @@ def test_weights_that_cannot_be_used(job, tmp_path):
     failure(ask({**job.spec, "model": "resnet8"}, want, job.weights), "damaged-data", "")
 
 
+def with_metadata(path, **changes):
+    """The weights file again, with other texts in its metadata; None: left out."""
+    data = path.read_bytes()
+    size = struct.unpack("<Q", data[:8])[0]
+    header = json.loads(data[8:8 + size])
+    header["__metadata__"] = {k: v for k, v in {**header["__metadata__"], **changes}.items() if v is not None}
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    return struct.pack("<Q", len(text)) + text + data[8 + size:]
+
+
+@pytest.mark.parametrize("change", [{"mean": None}, {"mean": "x"}, {"mean": "0.5 0.5"}, {"mean": "0.5 0.5 0.5 0.5"}, {"mean": "0.5 nan 0.5"},
+                                    {"deviation": "1 0 1"}, {"deviation": ""}])
+def test_weights_that_do_not_say_what_normalizes(job, tmp_path, change):
+    file = tmp_path / "weights"
+    file.write_bytes(with_metadata(job.weights, **change))
+    failure(ask(job.spec, {"maps": {"layers": ["conv1"], "image": 0}}, file), "damaged-data", "", *change)
+
+
 def test_questions_that_are_none(job):
     for line in ("", "{}", "[]", '{"protocol": 99}', "x", json.dumps({"protocol": PROTOCOL, "epoch": 1, "weights": None, "want": {}})):
         answer = ask(None, None, line=line)
