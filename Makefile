@@ -148,7 +148,7 @@ deps: ## install what building and the demo need (apt, on Debian and Ubuntu)
 deps-check:
 	@tests/deps build demo check
 
-deps-bench: ## install what `make bench` needs besides: PyTorch
+deps-bench: ## install what `make bench` needs besides: PyTorch, a browser
 	@tests/deps build bench
 
 demo: deps ## install, build, and watch ResNet-20 learn Fashion-MNIST through the daemon, in under 6 minutes
