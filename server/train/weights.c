@@ -80,7 +80,7 @@ int weights_write(const struct trainer *t, int epoch, const char *sha256, struct
 /* Whether a file is the weights of an epoch that is to be kept. */
 static bool is_kept(const struct trainer *t, const char *name) {
     int epoch = 0, end = 0, every = t->spec->keep_every;
-    bool is_weights = sscanf(name, "epoch-%d.safetensors%n", &epoch, &end) == 1 && end > 0 && name[end] == '\0';
+    bool is_weights = sscanf(name, "epoch-%9d.safetensors%n", &epoch, &end) == 1 && end > 0 && name[end] == '\0';
     if (!is_weights || epoch < 1 || epoch > t->state.epoch)
         return false;
     return epoch == t->state.epoch || epoch == t->state.selection.best_epoch || (every > 0 && epoch % every == 0);

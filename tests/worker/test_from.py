@@ -3,7 +3,7 @@ import shutil
 
 import numpy
 import pytest
-from harness import DONE, FAILED, Worker, digest, read_safetensors, results, run, spec
+from harness import DONE, FAILED, STOPPED, Worker, digest, read_safetensors, results, run, spec
 
 ADAM = {"optimizer": {"kind": "adam"}, "schedule": {"kind": "constant", "lr": 0.003}, "average_decay": 0.9, "batch_size": 25,
         "validation_fraction": 0.2, "train_limit": 125, "test_limit": 30}
@@ -137,6 +137,18 @@ def test_killed_before_its_first_checkpoint(source, whole, tmp_path):
     worker.kill()
     _, status = run(tmp_path / "job", go_on())
     assert status == DONE and results(tmp_path / "job") == results(whole)
+
+
+def test_a_source_that_was_stopped_within_an_epoch(whole, tmp_path):
+    worker = Worker(tmp_path / "source", spec(**ADAM, epochs=2), RESIDUUM_CHECKPOINT_MS="1")
+    worker.until("checkpoint", 7)  # four steps make an epoch, the fifth checkpoint is the epoch's
+    assert worker.stop() == STOPPED
+    _, epoch, step = digest(tmp_path / "source")
+    assert int(epoch) == 1 and int(step) >= 2
+    lend_state(tmp_path / "source", tmp_path / "job")
+    worker, status = run(tmp_path / "job", go_on())
+    assert status == DONE and f"after epoch 1, step {step}" in worker.text()
+    assert results(worker) == results(whole) and digest(tmp_path / "job") == digest(whole.directory)
 
 
 def test_an_average_may_begin_with_the_state(tmp_path):

@@ -87,12 +87,19 @@ def starts_afresh(directory, document, reason, reference):
         assert digest(directory) == digest(reference)
 
 
-@pytest.fixture
-def copy(tmp_path):
-    """A copy of the finished plain C job that a test may damage."""
-    _, status = run(tmp_path / "first", SMALL)
+@pytest.fixture(scope="module")
+def first(tmp_path_factory):
+    """The directory of a finished plain C job."""
+    directory = tmp_path_factory.mktemp("first") / "job"
+    _, status = run(directory, SMALL)
     assert status == DONE
-    shutil.copytree(tmp_path / "first", tmp_path / "job")
+    return directory
+
+
+@pytest.fixture
+def copy(first, tmp_path):
+    """A copy of it that a test may damage."""
+    shutil.copytree(first, tmp_path / "job")
     return tmp_path / "job"
 
 
@@ -108,13 +115,13 @@ def copy(tmp_path):
     (lambda data: data.replace(b"residuum-checkpoint-2", b"residuum-checkpoint-9"), "format"),
     (lambda data: data.replace(b"conv1.weight", b"conv9.weight"), "no tensor"),
 ])
-def test_a_damaged_checkpoint_is_put_aside(copy, damage, reason):
+def test_a_damaged_checkpoint_is_put_aside(first, copy, damage, reason):
     file = copy / "checkpoint.safetensors"
     before = file.read_bytes()
     after = damage(before)
     assert after != before
     file.write_bytes(after)
-    starts_afresh(copy, SMALL, reason, copy.parent / "first")
+    starts_afresh(copy, SMALL, reason, first)
     assert (copy / "checkpoint.unusable").read_bytes() == after
 
 
@@ -123,10 +130,10 @@ def test_a_checkpoint_of_another_spec_is_put_aside(copy):
 
 
 @pytest.mark.parametrize("text", [None, "", "not JSON\n", '{"epoch": 2}\n'])
-def test_a_checkpoint_without_its_results_is_put_aside(copy, text):
+def test_a_checkpoint_without_its_results_is_put_aside(first, copy, text):
     if text is None:
         (copy / "epochs.ndjson").unlink()
     else:
         (copy / "epochs.ndjson").write_text(text)
-    starts_afresh(copy, SMALL, "epochs.ndjson", copy.parent / "first")
+    starts_afresh(copy, SMALL, "epochs.ndjson", first)
     assert [json.loads(line)["epoch"] for line in (copy / "epochs.ndjson").read_text().splitlines()] == [1, 2, 3]
