@@ -4,8 +4,9 @@
     service.py [start|cost] [--rounds N] [--images N] [--epochs N] [--precision P]
 
 start: seconds from POST /v1/jobs to the job's first "progress" in an open stream, on an idle daemon; the median of the rounds.
-cost:  the same training by the bare worker, in the daemon with a stream open, and in the daemon with its page open in Chromium, in turn;
-       images per second from the first "progress" to the last "epoch", as whoever reads them sees it, and ratios to the bare worker.
+cost:  the same training by the bare worker, in the daemon with a stream open, and in the daemon with the job's page open in Chromium, in
+       turn; images per second from the end of the first epoch, in which the page opens, to that of the last one, as whoever reads the
+       events sees it, and ratios to the bare worker.
 """
 
 import argparse
@@ -88,7 +89,7 @@ def measure_start(args, folder):
 
 
 def bare(folder, spec):
-    """Seconds between the first progress and the last epoch of a worker whose lines we read ourselves."""
+    """Seconds from the first to the last epoch event of a worker whose lines we read ourselves."""
     line = {"protocol": protocol(), "job": "job_bare", "attempt": 1, "dir": str(folder), "epochs_known": 0, "spec": spec}
     with open(folder / "log", "wb") as log, subprocess.Popen(
             ["nice", "-n", str(NICE), BUILD / "residuum-worker"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log) as worker:
@@ -99,9 +100,9 @@ def bare(folder, spec):
             kind = json.loads(text)["type"]
             if kind == "error":
                 sys.exit(f"bench: the worker failed: {text.decode()}")
-            if kind in ("progress", "epoch"):
-                seen.append((kind, time.monotonic()))
-    return span(seen)
+            if kind == "epoch":
+                seen.append(time.monotonic())
+    return seen[-1] - seen[0]
 
 
 def protocol():
@@ -110,18 +111,21 @@ def protocol():
     return json.loads(probe.stdout)["protocol"]
 
 
-def span(seen):
-    begin = next(at for kind, at in seen if kind == "progress")
-    return [at for kind, at in seen if kind == "epoch"][-1] - begin
-
-
 def in_daemon(folder, spec, browser):
+    """The same seconds, as a client of the daemon's stream sees them."""
     daemon, page = Daemon(folder).start(), None
     try:
         daemon.wait_for_probe()
+        stream = daemon.stream()
+        wait_until_idle(daemon)
+        job = daemon.submit(spec)
         if browser:
-            page = open_page(daemon.url, folder)
-        return watched(daemon, spec, 2 if browser else 1)
+            page = open_page(f"{daemon.url}/#/jobs/{job['id']}", folder)
+        seen = epoch_times(stream)
+        assert daemon.job(job)["state"] == "succeeded", daemon.job(job)
+        assert f"residuum_sse_streams_total {2 if browser else 1}\n" in daemon.get("/metrics").text, "the page was not open"
+        stream.close()
+        return seen[-1] - seen[0]
     finally:
         if page is not None:
             page.kill()
@@ -129,27 +133,24 @@ def in_daemon(folder, spec, browser):
         daemon.stop()
 
 
-def watched(daemon, spec, streams):
-    """The same seconds, as a client of the stream sees them."""
-    seen, stream = [], daemon.stream()
-    until(lambda: f"residuum_sse_clients {streams}\n" in daemon.get("/metrics").text, 60, "the streams")
-    wait_until_idle(daemon)
-    job = daemon.submit(spec)
+def epoch_times(stream):
+    seen, epochs = [], []
 
     def ended(source):
-        seen.extend((event["event"], time.monotonic()) for event in source.events[len(seen):])
-        return source.events and source.events[-1]["data"].get("state") in ENDED
+        for event in source.events[len(seen):]:
+            seen.append(event)
+            if event["event"] == "epoch":
+                epochs.append(time.monotonic())
+        return seen and seen[-1]["data"].get("state") in ENDED
 
     stream.wait(ended, PATIENCE)
-    stream.close()
-    assert daemon.job(job)["state"] == "succeeded", daemon.job(job)
-    return span(seen)
+    return epochs
 
 
 def open_page(url, folder):
-    """The dashboard in a headless browser, which draws every event."""
+    """A page of the dashboard in a headless browser, which draws every event."""
     argv = ["chromium", "--headless=new", "--no-sandbox", "--disable-gpu", "--remote-debugging-port=0", f"--user-data-dir={folder}/browser"]
-    return subprocess.Popen([*argv, f"{url}/"], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    return subprocess.Popen([*argv, url], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 def cost_spec(args):
@@ -166,7 +167,7 @@ def measure_cost(args, folder):
         for way, run in ways.items():
             place = folder / f"{number} {way}"
             place.mkdir()
-            figures[way].append(args.images * args.epochs / run(place, cost_spec(args)))
+            figures[way].append(args.images * (args.epochs - 1) / run(place, cost_spec(args)))
         print(f"round {number + 1}/{args.rounds}  " + ", ".join(f"{way} {figures[way][-1]:.0f}" for way in ways), flush=True)
     base, rows = statistics.median(figures["bare worker"]), {}
     for way, speeds in figures.items():
@@ -180,7 +181,7 @@ def arguments():
     parser.add_argument("what", nargs="?", choices=("start", "cost"), help="default: both")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--images", type=int, default=12800, help="training images of an epoch")
-    parser.add_argument("--epochs", type=int, default=2)
+    parser.add_argument("--epochs", type=int, default=3, help="at least 2")
     parser.add_argument("--precision", choices=("f32", "bf16"), default="f32")
     return parser.parse_args()
 
