@@ -61,7 +61,7 @@
  *       "pixels": [C][H][W] of 0 to 255 as the data set has them, [H][W] where it has one channel
  *     {"filters": {"layer": "conv1" or null: the first convolution, "channels": "0-15" or null}}
  *     {"images": {"first": 0, "n": 25}}}                  needs no weights
- * The answer is one line of at most EVENT_INSPECT_LINE_MAX bytes: what openapi.yaml shows as Maps, Filters and Images, or
+ * The answer is one line of at most EVENT_INSPECT_LINE_MAX bytes: what openapi.yaml shows as Maps, Filters and ImageList, or
  *   {"error": {"code": an err_name(), "text": "...", "pointer": "" or a field of "want"}}.
  *
  * Files in DIR, besides checkpoint.safetensors and epochs.ndjson, all written aside and renamed:
