@@ -32,18 +32,18 @@ static int check_source(const struct trainer *t, const json_t *metadata, struct 
                *optimizer = metadata_text(metadata, "optimizer"), *own = choices_optimizer[t->spec->optimizer.kind];
     if (strcmp(format, CHECKPOINT_FORMAT) != 0)
         return err_at(err, ERR_FIELD, "/from/resume",
-                      "the checkpoint of %s has the format \"%.40s\", not %s: it can only lend its "
-                      "weights, without \"resume\"",
+                      "the checkpoint of %s has the format \"%.40s\", not %s: it can only lend its weights, "
+                      "without \"resume\"",
                       job, format, CHECKPOINT_FORMAT);
     if (strcmp(metadata_text(metadata, "train_sha256"), t->data.train_sha256) != 0)
         return err_at(err, ERR_FIELD, "/from/resume",
-                      "the training images are not those of %s: data set, padding, limit and "
-                      "validation must be the same, or \"resume\" be left out",
+                      "the training images are not those of %s: data set, padding, limit and validation must be the same, "
+                      "or \"resume\" be left out",
                       job);
     if (strcmp(optimizer, own) != 0)
         return err_at(err, ERR_FIELD, "/from/resume",
-                      "%s was trained with the optimizer \"%.16s\", whose state \"%s\" cannot "
-                      "take over; choose the same one, or leave \"resume\" out",
+                      "%s was trained with the optimizer \"%.16s\", whose state \"%s\" cannot take over; choose the "
+                      "same one, or leave \"resume\" out",
                       job, optimizer, own);
     return 0;
 }

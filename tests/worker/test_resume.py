@@ -112,6 +112,12 @@ def copy(first, tmp_path):
     (lambda data: data.replace(b'"epoch":"3"', b'"epoch":"4"'), '"epoch" is "4"'),
     (lambda data: data.replace(b'"seen":"0"', b'"seen":"7"'), "7 images in 0 steps"),
     (lambda data: data.replace(b'"loss_sum":"0"', b'"loss_sum":"x"'), '"loss_sum"'),
+    (lambda data: data.replace(b'"updates":"15"', b'"updates":"xx"'), '"updates"'),
+    (lambda data: data.replace(b'"best_epoch":"0"', b'"best_epoch":"4"'), '"best_epoch" is "4"'),
+    (lambda data: data.replace(b'"waited":"0"', b'"waited":"9"'), '"waited" is "9"'),
+    (lambda data: data.replace(b'"best":"0"', b'"best":"n"'), '"best"'),
+    (lambda data: data.replace(b'"F64"', b'"I64"'), "dtype I64; F64 is read"),
+    (lambda data: data.replace(b"training.layers", b"training.lawyer"), "no tensor"),
     (lambda data: data.replace(b"residuum-checkpoint-2", b"residuum-checkpoint-9"), "format"),
     (lambda data: data.replace(b"conv1.weight", b"conv9.weight"), "no tensor"),
 ])
