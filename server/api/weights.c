@@ -48,32 +48,42 @@ int handle_weights(struct request *request, struct err *err) {
 /* The epoch that the path names: a number, "last" or "best". */
 static int wanted(const struct job *job, const char *name, int *ret_epoch, struct err *err) {
     int64_t epoch = 0;
-    if (strcmp(name, "last") == 0)
-        epoch = job->epochs_done;
-    else if (strcmp(name, "best") == 0)
+    bool best = strcmp(name, "best") == 0, last = strcmp(name, "last") == 0;
+    if (best)
         epoch = job->best_epoch;
-    else if (!number_parse(name, &epoch) || epoch > INT32_MAX)
+    else if (!last && (!number_parse(name, &epoch) || epoch > INT32_MAX))
         epoch = 0;
-    *ret_epoch = (int)epoch;
-    if (epoch > 0)
+    *ret_epoch = last ? WEIGHTS_NEWEST : (int)epoch;
+    if (last || epoch > 0)
         return 0;
-    if (strcmp(name, "best") == 0)
+    if (best)
         return err_set(err, ERR_NOT_FOUND,
                        "job %s has no best epoch; it takes a validation set to tell (\"validation_fraction\")", job->id);
     return err_set(err, ERR_NOT_FOUND, "job %s has no weights of epoch \"%.20s\"; it has finished %d", job->id, name,
                    job->epochs_done);
 }
 
-/* Between a list and a download the file may go; then the answer says which there are. */
+/* Opens the file of an epoch. The newest one of a job that trains may be replaced by the next one between finding and opening. */
+static int open_weights(struct sched *sched, const char *id, int epoch, struct download *download, struct err *err) {
+    enum { TRIES = 3 };
+    for (int i = 0;; i++) {
+        struct sched_weights found;
+        struct err why = {0};
+        char name[64];
+        if (sched_weights_find(sched, id, epoch, &found, err) != 0)
+            return -1;
+        snprintf(name, sizeof name, "weights/epoch-%d.safetensors", found.epoch);
+        snprintf(download->name, sizeof download->name, "%s-epoch-%d.safetensors", id, found.epoch);
+        if (sched_file_open(sched, id, name, &download->steal_fd, &download->size, &why) == 0)
+            return 0;
+        if (why.code != ERR_NOT_FOUND || i + 1 == TRIES)
+            return err_set(err, why.code, "%s", why.text);
+    }
+}
+
 static int answer_weights(struct request *request, const struct job *job, int epoch, struct err *err) {
     struct download download = {.type = "application/octet-stream"};
-    char name[64];
-    struct sched_weights found;
-    struct sched *sched = request->api->options.sched;
-    snprintf(name, sizeof name, "weights/epoch-%d.safetensors", epoch);
-    snprintf(download.name, sizeof download.name, "%s-epoch-%d.safetensors", job->id, epoch);
-    if (sched_weights_find(sched, job->id, epoch, &found, err) != 0 ||
-        sched_file_open(sched, job->id, name, &download.steal_fd, &download.size, err) != 0)
+    if (open_weights(request->api->options.sched, job->id, epoch, &download, err) != 0)
         return -1;
     return answer_download(request, &download, err);
 }

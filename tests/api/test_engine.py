@@ -3,7 +3,7 @@ import json
 import struct
 
 import pytest
-from service import FAST
+from service import FAST, until
 
 CONSTANT = {**FAST, "schedule": {"kind": "constant", "lr": 0.05}, "optimizer": {"kind": "adam"}, "average_decay": 0.9,
             "validation_fraction": 0.25}
@@ -78,6 +78,20 @@ def test_weights_have_names_and_their_hash(service, whole):
     data = service.get(f"/v1/jobs/{whole['id']}/weights/best").content
     header = json.loads(data[8:8 + struct.unpack("<Q", data[:8])[0]])
     assert header["__metadata__"]["sha256"] == listed[whole["best_epoch"] - 1]["sha256"] and "conv1.weight" in header
+
+
+def test_last_weights_while_training(service):
+    """Replaced every few milliseconds, they are there and whole whenever one asks."""
+    job = service.submit(FAST, epochs=5000, train_limit=256, test_limit=64)
+    until(lambda: service.job(job)["epochs_done"] > 0, 60, "an epoch")
+    for _ in range(30):
+        answer = service.get(f"/v1/jobs/{job['id']}/weights/last")
+        assert answer.status_code == 200, answer.text
+        size = struct.unpack("<Q", answer.content[:8])[0]
+        entries = json.loads(answer.content[8:8 + size])
+        assert len(answer.content) == 8 + size + max(e["data_offsets"][1] for name, e in entries.items() if name != "__metadata__")
+    service.post(f"/v1/jobs/{job['id']}/cancel")
+    service.wait_for(job, "cancelled")
 
 
 def test_a_preset_is_its_layers(service):
