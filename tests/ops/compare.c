@@ -11,7 +11,7 @@
  * difference relative to the tensor's largest value (peak).
  *
  * f32: sums of up to a few thousand products in another order differ by some units of 2^-24 = 6e-8; normalization and
- * cancellation make a few more of it, Winograd's algorithm 2.5e-6. bf16 has 8 significant bits: each stored tensor is off by up
+ * cancellation make a few more of it. bf16 has 8 significant bits: each stored tensor is off by up
  * to 2^-9 = 0.2 %, about 0.1 % in the mean square, and half a dozen of them stand behind one another; gradients go that way
  * twice. (Seen: outputs 1.2 %, gradients 2 %.) Rough cases are those where batch normalization spreads values over the kink of a
  * relu again and again, or a pool's maximum changes: a value in 300 on the other side of a kink is sqrt(1 / 300) = 6 % in the

@@ -145,7 +145,7 @@ struct backend_plan {
     size_t partial_channels;
     bool input_blocked; /* some unit reads the images in blocks */
     int last_n;         /* images of the last evaluation whose outputs are still there; 0: none */
-    bool last_training, has_gradients;
+    bool has_gradients;
     uint64_t use_count;
 };
 
