@@ -1,6 +1,7 @@
 /* The table of a job's fields, all but those of "model"; reading and writing walk it. See spec.h. */
 #include "common/spec.h"
 
+#include <math.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <string.h>
@@ -202,6 +203,22 @@ static void check_together(struct reading *r, const json_t *doc) {
                 s->schedule.warmup_epochs, s->epochs);
 }
 
+int spec_validation_images(double fraction, int images) {
+    return (int)lround(fraction * images);
+}
+
+/* images: the training images, validation among them. */
+static void check_images(struct reading *r, int images) {
+    const struct spec *s = r->spec;
+    int left = images - spec_validation_images(s->validation_fraction, images);
+    if (s->validation_fraction > 0 && (left == images || left == 0))
+        err_add(r->errors, ERR_FIELD, "/validation_fraction",
+                "is %g: of %d training images that takes %s for validation; choose another fraction or more images",
+                s->validation_fraction, images, left == 0 ? "all" : "none");
+    else if (s->batch_size > left)
+        err_add(r->errors, ERR_FIELD, "/batch_size", "is %d, more than the %d training images used", s->batch_size, left);
+}
+
 static void check_limits(struct reading *r, const struct dataset_card *card) {
     const struct spec *s = r->spec;
     if (s->train_limit > card->train_images)
@@ -210,9 +227,8 @@ static void check_limits(struct reading *r, const struct dataset_card *card) {
     if (s->test_limit > card->test_images)
         err_add(r->errors, ERR_FIELD, "/test_limit", "is %d; \"%s\" has %d test images", s->test_limit, card->name,
                 card->test_images);
-    int images = s->train_limit > 0 ? s->train_limit : card->train_images;
-    if (s->batch_size > images && s->train_limit <= card->train_images)
-        err_add(r->errors, ERR_FIELD, "/batch_size", "is %d, more than the %d training images used", s->batch_size, images);
+    if (s->train_limit <= card->train_images)
+        check_images(r, s->train_limit > 0 ? s->train_limit : card->train_images);
 }
 
 static const struct dataset_card *read_dataset(struct reading *r, const json_t *doc) {

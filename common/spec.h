@@ -189,6 +189,9 @@ int spec_parse(const json_t *doc, const struct spec_context *context, struct spe
 /* Frees what a parsed spec owns. Accepts a zeroed one. */
 void spec_done(struct spec *spec);
 
+/* How many of the training images are set aside for validation: fraction of them, rounded to the nearest. */
+int spec_validation_images(double fraction, int images);
+
 /* The canonical document: every field, in the table's order; of a model what is given. Parsed again it gives the same spec. New
  * reference; NULL when out of memory. */
 json_t *spec_to_json(const struct spec *spec);

@@ -20,8 +20,8 @@ int plan_make(const struct spec *spec, struct plan *ret_plan, struct err *err) {
             snprintf(err->pointer, sizeof err->pointer, "/model");
         return -1;
     }
-    int limit = spec->train_limit, all = card->train_images;
-    *ret_plan = (struct plan){.graph = graph, .images = limit > 0 && limit < all ? limit : all};
+    int limit = spec->train_limit, all = card->train_images, images = limit > 0 && limit < all ? limit : all;
+    *ret_plan = (struct plan){.graph = graph, .images = images - spec_validation_images(spec->validation_fraction, images)};
     ret_plan->memory_bytes = graph_memory(graph, spec);
     ret_plan->steps_per_epoch = (ret_plan->images + spec->batch_size - 1) / spec->batch_size;
     return 0;

@@ -67,11 +67,18 @@ struct backend_batch {
 /* One update of all trainable parameters, as the classes of torch.optim do it (PyTorch 1.13; formulas in their documentation).
  * g is the gradient of the mean loss, scaled by min(1, clip_norm / (norm of all gradients + 1e-6)) when clip_norm > 0
  * (torch.nn.utils.clip_grad_norm_); d is the weight decay of the parameter.
- *   sgd:     g += d w; m = momentum m + g; w -= lr (nesterov ? g + momentum m : m). m starts at 0, which equals torch's "first m
- * = g". adam:    g += d w; m = beta1 m + (1 - beta1) g; s = beta2 s + (1 - beta2) g^2; w -= lr / (1 - beta1^step) m / (sqrt(s /
- * (1 - beta2^step)) + epsilon) adamw:   w -= lr d w; then as adam without decay rmsprop: g += d w; s = alpha s + (1 - alpha) g^2;
- * m = momentum m + g / (sqrt(s) + epsilon); w -= lr m Then, where the plan has an average: average = average_decay average + (1 -
- * average_decay) value, for every parameter and running statistic. */
+ *
+ * sgd: g += d w; m = momentum m + g; w -= lr (nesterov ? g + momentum m : m); as m starts at 0, torch's "first m = g" follows.
+ *
+ * adam: g += d w; m = beta1 m + (1 - beta1) g; s = beta2 s + (1 - beta2) g^2;
+ * w -= lr / (1 - beta1^step) m / (sqrt(s / (1 - beta2^step)) + epsilon).
+ *
+ * adamw: w -= lr d w; then as adam without decay.
+ *
+ * rmsprop: g += d w; s = alpha s + (1 - alpha) g^2; m = momentum m + g / (sqrt(s) + epsilon); w -= lr m.
+ *
+ * Then, where the plan has an average: average = average_decay average + (1 - average_decay) value, for every parameter and
+ * running statistic. */
 struct backend_optimizer {
     enum spec_optimizer kind;
     float lr, momentum, weight_decay, beta1, beta2, alpha, epsilon;

@@ -148,9 +148,8 @@ void graph_init(const struct graph *graph, int param_index, uint64_t seed, float
 
 /* --- export.c --- */
 
-/* {"title", "nodes": [{"name", "op", "inputs": [names], "shape": [c,h,w], "parameters", "flops", "activation_bytes",
- * "attributes":
- * {...}}], "parameters", "flops"}. New reference. */
+/* {"title", "nodes", "parameters", "flops"}; a node is {"name", "op", "inputs" (names), "shape" [c,h,w], "parameters", "flops",
+ * "activation_bytes", "attributes"}. New reference. */
 json_t *graph_to_json(const struct graph *graph);
 
 /* Graphviz DOT with shapes and parameters; residual edges (into an add, skipping nodes) are drawn bold. Caller frees. */

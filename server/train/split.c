@@ -6,6 +6,7 @@
 
 #include "common/dataset.h"
 #include "common/rng.h"
+#include "common/spec.h"
 
 /* How many images of each class are wanted; total of all. */
 static void share_out(const int *counts, int classes, double fraction, int total, int *ret_wanted) {
@@ -36,7 +37,7 @@ static void mark(const uint8_t *labels, const uint32_t *order, int n, int *wante
 
 int split_stratified(const uint8_t *labels, int n, int classes, double fraction, uint64_t seed, bool *ret_marks, int *ret_n,
                      struct err *err) {
-    int counts[DATASET_CLASSES_MAX] = {0}, wanted[DATASET_CLASSES_MAX], total = (int)lround(fraction * n);
+    int counts[DATASET_CLASSES_MAX] = {0}, wanted[DATASET_CLASSES_MAX], total = spec_validation_images(fraction, n);
     if (total == 0 || total == n)
         return err_at(err, ERR_FIELD, "/validation_fraction",
                       "is %g: of %d training images that takes %s for validation; choose another fraction or more images",

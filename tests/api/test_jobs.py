@@ -31,6 +31,8 @@ def test_dry_run_queues_nothing(service):
     assert found["steps_per_epoch"] == 8 and found["memory_bytes"] > 4 * found["parameters"]
     bigger = service.post("/v1/jobs?dry_run=true", {**MINIMAL, "train_limit": 1000, "batch_size": 256}).json()
     assert bigger["memory_bytes"] > found["memory_bytes"] and bigger["steps_per_epoch"] == 4
+    halved = service.post("/v1/jobs?dry_run=true", {**MINIMAL, "train_limit": 1000, "validation_fraction": 0.5}).json()
+    assert halved["steps_per_epoch"] == 4, "validation images are not trained"
     assert service.get("/v1/jobs").json()["cursor"] == before
 
 
