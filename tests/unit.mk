@@ -6,7 +6,7 @@
 UNIT_api := $(API) $(SCHED) $(STORE) $(GRAPH) $(COMMON)
 UNIT_LDFLAGS_api := -Wl,--wrap=realloc
 UNIT_api_commit := $(API) $(STORE) $(GRAPH) $(COMMON)
-UNIT_augment := $(patsubst %,$(O)/server/train/%.o,batch mixup) $(COMMON)
+UNIT_augment := $(patsubst %,$(O)/server/train/%.o,batch mixup parallel) $(COMMON)
 UNIT_common := $(COMMON)
 UNIT_golden := $(O)/tests/golden/formula.o $(O)/tests/ops/rig.o $(GRAPH) $(COMMON)
 UNIT_graph := $(GRAPH) $(COMMON)
