@@ -5,7 +5,7 @@
 
 #include "server/backend/onednn/private.h"
 
-/* The outputs of a unit's inner nodes: norm, or norm + add, or add, before what was fused behind them. */
+/* The outputs that a unit has no buffer for: of its inner nodes, or of a norm that its reader applies. */
 static int recompute(struct backend_plan *plan, int node, int n, float *ret_values, struct err *err) {
     const struct unit *unit = &plan->units[plan->values[node].unit];
     void *blocked = arena_pages(value_bytes(&plan->values[node], (size_t)n));
