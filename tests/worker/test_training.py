@@ -5,7 +5,7 @@ import struct
 
 import numpy
 import pytest
-from harness import DONE, FAILED, STOPPED, Worker, needs, read_safetensors, results, run, spec
+from harness import DONE, STOPPED, USAGE, Worker, needs, read_safetensors, results, run, spec
 
 CHOOSY = spec(epochs=6, train_limit=200, validation_fraction=0.2, keep_every=4, average_decay=0.8, batch_size=20, test_limit=40)
 
@@ -118,7 +118,7 @@ def test_patience_ends_training(tmp_path):
 def test_validation_cannot_be_empty(tmp_path):
     worker, status = run(tmp_path / "job", spec(train_limit=4, batch_size=2, validation_fraction=0.1))
     error = worker.events[-1]
-    assert status == FAILED and (error["code"], error["pointer"]) == ("invalid-field", "/validation_fraction")
+    assert status == USAGE and (error["code"], error["pointer"]) == ("invalid-field", "/validation_fraction")
 
 
 def test_the_test_set_decides_nothing(tmp_path):
