@@ -240,7 +240,10 @@ static int read_job(struct request *request, char ret_id[JOB_ID_MAX], struct err
     return 0;
 }
 
+/* libmicrohttpd 0.9.75 sends the end of a chunked body even after HEAD, which has none: the connection ends with it, so that no
+ * next answer seems to begin with "0". */
 static int answer_stream(struct request *request, struct MHD_Response *response, struct err *err) {
+    request->closing = request->closing || request->head;
     if (answer_response(request, MHD_HTTP_OK, response, err) < 0 ||
         answer_header(request, MHD_HTTP_HEADER_CONTENT_TYPE, "text/event-stream", err) < 0)
         return -1;

@@ -213,6 +213,12 @@ def test_head_has_no_body(service, contract):
         assert head.split("content-type: ")[1].split("\r\n")[0] == other.split("content-type: ")[1].split("\r\n")[0]
 
 
+def test_head_of_a_stream_ends_the_connection(service):
+    """libmicrohttpd sends the end of a chunked body behind it, with which the next answer would seem to begin."""
+    status, head, _ = parts(ask(service, request(service, "HEAD /v1/events HTTP/1.1", keep=True)))
+    assert status == 200 and "\r\nconnection: close" in head
+
+
 def test_security_headers_everywhere(service):
     for path in ("/", "/livez", "/v1/jobs", "/nothing", "/metrics"):
         headers = service.get(path).headers
