@@ -32,7 +32,7 @@ CASES = {
     "resnet8-decay": dict(preset="resnet8", size=24, shortcut="B", optimizer=SGD | dict(lr=0.02, momentum=0.5, weight_decay=0.05)),
     "resnet20-nesterov": dict(preset="resnet20", size=16, shortcut="A", optimizer=SGD | dict(lr=0.005, nesterov=True)),
     "sgd-clipped": dict(preset="resnet8", size=16, shortcut="A", smoothing=0.1,
-                        optimizer=SGD | dict(weight_decay=0.05, decay_weights_only=True, clip_norm=0.5)),
+                        optimizer=SGD | dict(weight_decay=0.05, decay_weights_only=True, clip_norm=2)),
     "adam": dict(preset="resnet8", size=16, shortcut="A", optimizer=ADAM | dict(epsilon=1e-5, weight_decay=0.01)),
     "adam-clipped": dict(preset="resnet8", size=16, shortcut="B", average_decay=0.9, mixup=True,
                          optimizer=ADAM | dict(weight_decay=0.1, decay_weights_only=True, beta2=0.9, clip_norm=0.25)),
@@ -40,7 +40,7 @@ CASES = {
                   optimizer=ADAM | dict(kind="adamw", weight_decay=5, decay_weights_only=True)),
     "rmsprop": dict(preset="resnet8", size=16, shortcut="A", average_decay=0.75, optimizer=RMSPROP | dict(epsilon=1e-3, weight_decay=0.01)),
     "rmsprop-momentum": dict(preset="resnet8", size=16, shortcut="A",
-                             optimizer=RMSPROP | dict(lr=0.0002, momentum=0.9, weight_decay=0.1, decay_weights_only=True, clip_norm=0.5)),
+                             optimizer=RMSPROP | dict(lr=0.0002, momentum=0.9, weight_decay=0.1, decay_weights_only=True, clip_norm=2)),
 }
 
 
