@@ -56,9 +56,9 @@ struct backend_batch {
     const int32_t *others; /* [n] */
     const float *shares;   /* [n], 0.5 to 1 */
     float smoothing;       /* of train_step only; eval_step takes neither */
-    /* the key of random numbers (dropout): RNG_DROPOUT with a = epoch, b = sample, c = node index * 2^20 ^ (element / 4);
-     * element counts the node's output of one image in C,H,W order; it is dropped when rng_unit(words[element % 4]) < rate
-     * (rate as float) */
+    /* the key of random numbers (dropout): RNG_DROPOUT with a = epoch + node index * 2^16 (epochs are below 2^16, nodes below
+     * 2^12), b = sample, c = element / 4; element counts the node's output of one image in C,H,W order; it is dropped when
+     * rng_unit(words[element % 4]) < rate (rate as float) */
     uint64_t seed;
     uint32_t epoch;
     const uint32_t *samples; /* [n] */

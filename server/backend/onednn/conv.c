@@ -166,7 +166,7 @@ static int make_weights(struct backend_plan *plan, struct conv *conv, int node, 
 
 /* The name of the choices that own_fits and choose_own make. It is part of every job's receipt: raise
  * the number at its end whenever one of them changes, or the arithmetic of a kernel of ours does. */
-const char conv_algorithms[] = "winograd-2x2-3x3-f32-bf16-3";
+const char conv_algorithms[] = "winograd-2x2-3x3-f32-bf16-4";
 
 /* Our own kernels, for all passes or for the weight gradient alone: bf16, blocked on both sides. */
 static void choose_own(const struct backend_plan *plan, const struct unit *unit, struct conv *conv) {

@@ -33,9 +33,10 @@ struct norm_row {
 /* Which values of a row are dropped: see struct backend_batch. */
 struct drop {
     uint64_t seed;
-    uint32_t epoch, sample, layer; /* layer: node index * 2^20 */
-    uint32_t channel;              /* the row's first */
-    float rate, keep;              /* what is not dropped is multiplied by keep */
+    uint32_t place; /* epoch and node: see backend.h */
+    uint32_t sample;
+    uint32_t channel; /* the row's first */
+    float rate, keep; /* what is not dropped is multiplied by keep */
 };
 
 /* The windows of a pool; rows of the input and of the output are of one block. */

@@ -16,10 +16,10 @@ INLINE void multiply(const vu *x, uint32_t factor, vu *ret_high, vu *ret_low) {
     *ret_high = (vu)(even >> 32 | (odd & ~(uint64_t)UINT32_MAX));
 }
 
-/* Words for the counters (epoch, sample, counter, RNG_DROPOUT): see rng_block. */
+/* Words for the counters (place, sample, counter, RNG_DROPOUT): see rng_block. */
 INLINE void drop_words(const struct drop *drop, const vu *counter, vu ret_words[4]) {
     uint32_t key0 = (uint32_t)drop->seed, key1 = (uint32_t)(drop->seed >> 32);
-    vu x0 = (vu){0} + drop->epoch, x1 = (vu){0} + drop->sample, x2 = *counter, x3 = (vu){0} + (uint32_t)RNG_DROPOUT;
+    vu x0 = (vu){0} + drop->place, x1 = (vu){0} + drop->sample, x2 = *counter, x3 = (vu){0} + (uint32_t)RNG_DROPOUT;
     for (int round = 0; round < 10; round++) {
         vu high0, low0, high1, low1;
         multiply(&x0, 0xD2511F53u, &high0, &low0);
@@ -51,14 +51,14 @@ INLINE void drop_body(void *dst, const void *src, size_t pixels, bool bf16, cons
     for (uint32_t k = 0; k < LANES; k++)
         first[k] = (drop->channel + k) * (uint32_t)pixels;
     for (size_t p = 0; p + 4 <= pixels && pixels % 4 == 0; p += 4) {
-        counter = drop->layer ^ ((first + (uint32_t)p) >> 2);
+        counter = (first + (uint32_t)p) >> 2;
         drop_words(drop, &counter, words);
         for (size_t k = 0; k < 4; k++)
             drop_pixel(dst, src, p + k, bf16, drop, &words[k]);
     }
     for (size_t p = 0; p < pixels && pixels % 4 != 0; p++) {
         vu element = first + (uint32_t)p;
-        counter = drop->layer ^ (element >> 2);
+        counter = element >> 2;
         drop_words(drop, &counter, words);
         for (uint32_t k = 1; k < 4; k++) {
             vu mine = (vu)((element & 3) == k);

@@ -101,9 +101,8 @@ static struct drop drop_of(const struct backend_plan *plan, const struct value *
                            int node, size_t row) {
     size_t blocks = (size_t)value->blocks;
     return (struct drop){.seed = batch->seed,
-                         .epoch = batch->epoch,
+                         .place = batch->epoch | (uint32_t)node << 16,
                          .sample = batch->samples[row / blocks],
-                         .layer = (uint32_t)node << 20,
                          .channel = (uint32_t)(row % blocks) * (uint32_t)plan->lanes,
                          .rate = (float)plan->nodes[node].rate,
                          .keep = (float)(1.0 / (1.0 - plan->nodes[node].rate))};

@@ -87,8 +87,8 @@ void ref_flatten_backward(const struct ref_call *call) {
 /* What value number k of an image is multiplied by: 0 when dropped, else 1 / (1 - rate). Keys: backend.h. */
 static double dropout_factor(const struct ref_call *call, int image, size_t k) {
     const struct backend_batch *batch = call->batch;
-    uint32_t words[4], position = ((uint32_t)call->index << 20) ^ (uint32_t)(k / 4);
-    rng_block(batch->seed, RNG_DROPOUT, batch->epoch, batch->samples[image], position, words);
+    uint32_t words[4], place = batch->epoch | (uint32_t)call->index << 16;
+    rng_block(batch->seed, RNG_DROPOUT, place, batch->samples[image], (uint32_t)(k / 4), words);
     return rng_unit(words[k % 4]) < (float)call->node->rate ? 0.0 : 1.0 / (1.0 - call->node->rate);
 }
 
