@@ -246,6 +246,7 @@ export class Fixture {
     }
     if (rest === 'cancel') this.change(job, { state: 'cancelled', ended: new Date().toISOString() });
     if (rest === 'retry') this.change(job, { state: 'queued', ended: null, reason: null });
+    if (rest === 'weights') return this.answer(response, 200, { items: [{ epoch: job.epochs_done, bytes: 1, sha256: '0'.repeat(64), last: true, best: true }] });
     if (rest === 'graph') return this.answer(response, 200, GRAPH);
     if (rest === 'images') return this.answer(response, 200, { items: imagesOf(Number(url.searchParams.get('n'))) });
     if (rest === 'maps') return this.answer(response, 200, mapsOf(url.searchParams));

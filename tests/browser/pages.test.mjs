@@ -132,6 +132,7 @@ test('without a validation set there is nothing of it', () => withPage({ hash: (
   await page.waitForSelector('.chart[data-kind="loss"][data-test-points="5"]');
   assert.equal(await page.locator('.chart[data-kind="loss"]').getAttribute('data-validation-points'), '0');
   assert.equal(await page.locator('.epochs .optional:visible').count(), 0);
+  assert.equal(await page.locator('.epochs .best:visible').count(), 0, 'the test set chooses no epoch');
 }));
 
 test('layers: drawn for the quantity in the address, tabled on demand, the vanishing gradient in words', () => withPage({ hash: (f) => `${liveJob(f)}?layers=dead` }, async (page) => {
@@ -161,6 +162,9 @@ test('inside: nothing is asked before it is opened; images, maps of a layer and 
     const { data } = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height);
     return new Set(data).size > 8;
   }));
+  await page.getByText('With the weights of epoch 2.').waitFor();
+  await page.getByLabel('Epoch', { exact: true }).fill('1');
+  await page.getByText('those of epoch 1 are not kept').waitFor();
   await page.getByLabel('Layer', { exact: true }).selectOption('layer1.0.add');
   await page.waitForSelector('.maps[data-layer="layer1.0.add"]');
   await page.locator('.thumb[data-image="3"]').click();
@@ -241,6 +245,14 @@ test('a lost connection is said at once and forgotten when it is back', () => wi
   await page.getByText('Training, step 400 of 469').waitFor();
 }));
 
+test('a job that somebody else deletes is said to be gone', () => withPage({ hash: (f) => `#/jobs/${f.jobs[0].id}` }, async (page, fixture) => {
+  await live(page);
+  await page.waitForSelector('.softmax');
+  const [{ id }] = fixture.jobs.splice(0, 1);
+  fixture.send('job', { id, state: 'deleted' });
+  await page.getByRole('heading', { name: 'There is no such job' }).waitFor();
+}));
+
 test('a job that is not there, and an address that is none', () => withPage({ hash: '#/jobs/job_gone', trouble: true }, async (page, fixture) => {
   await page.getByRole('heading', { name: 'There is no such job' }).waitFor();
   await page.goto(`${fixture.address}/#/nonsense`);
@@ -256,9 +268,10 @@ for (const [name, hash] of Object.entries(VIEWS)) {
       assert.deepEqual(await accessibility(page), []);
     }));
   }
-  test(`fits a narrow screen: ${name}`, () => withPage({ hash, viewport: { width: 360, height: 740 }, locale: 'de-DE' }, async (page) => {
+  test(`fits a narrow screen: ${name}`, () => withPage({ hash: (f) => (name === 'job' ? `${liveJob(f)}?inside=open&network=open` : hash(f)), viewport: { width: 360, height: 740 }, locale: 'de-DE' }, async (page) => {
     await live(page);
     if (name === 'job' || name === 'failed') await page.waitForSelector('.chart canvas');
+    if (name === 'job') await page.waitForSelector('.maps');
     assert.equal(await page.evaluate(() => document.documentElement.scrollWidth), 360);
   }));
 }

@@ -1,7 +1,7 @@
 // The drawing of a model: depth is the row, branches stand side by side, a skipped layer is gone around.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { BOX, layoutGraph } from '../../web/src/graph.js';
+import { BOX, layoutGraph, opText } from '../../web/src/graph.js';
 
 const node = (name, op, inputs) => ({ name, op, inputs, shape: [16, 8, 8], parameters: 0 });
 const RESIDUAL = { nodes: [node('input', 'input', []), node('conv1', 'conv', ['input']), node('act1', 'activation', ['conv1']), node('conv2', 'conv', ['act1']), node('add', 'add', ['conv2', 'act1'])] };
@@ -30,6 +30,15 @@ test('branches stand side by side, and no two boxes overlap', () => {
   assert.notEqual(a.x, b.x);
   boxes.forEach((box, i) => boxes.slice(i + 1).forEach((other) => assert.ok(!overlap(box, other), `${box.name} ${other.name}`)));
   assert.ok(boxes.every((box) => box.x + BOX.width <= width));
+});
+
+test('what a layer does, in a few words', () => {
+  const conv = { kernel: [3, 3], stride: [2, 2], dilation: [1, 1], groups: 4 };
+  assert.equal(opText({ op: 'conv', attributes: conv }), 'conv 3×3, stride 2, groups 4');
+  assert.equal(opText({ op: 'conv', attributes: { kernel: [1, 5], stride: [1, 2], dilation: [2, 2], groups: 1 } }), 'conv 1×5, stride 1×2, dilation 2');
+  assert.equal(opText({ op: 'activation', attributes: { kind: 'sigmoid' } }), 'sigmoid');
+  assert.equal(opText({ op: 'dropout', attributes: { rate: 0.1 } }), 'dropout 0.1');
+  assert.equal(opText({ op: 'add' }), 'add');
 });
 
 test('every op has a kind to colour it by', () => {

@@ -128,6 +128,7 @@ export function createActions(page, api, stream) {
       if (page.get().loads[what]?.status === 'failed') return;
       load(what, async () => page.dispatch({ type: 'epochs', id, items: [await api.epoch(id, epoch)] }));
     },
+    needWeights: (id, epoch) => need(`weights/${id}/${epoch}`, () => api.weights(id)),
     needGraph: (id) => need(`graph/${id}`, () => api.graph(id)),
     needImages: (id) => need(`images/${id}`, () => api.images(id)),
     needMaps: (id, wanted) => need(`maps/${id}/${Object.values(wanted).join('/')}`, () => api.maps(id, wanted)),

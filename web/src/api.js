@@ -59,6 +59,7 @@ export const api = {
       after = page.next;
     }
   },
+  weights: (id) => get(`${job(id)}/weights`),
   graph: (id) => get(`${job(id)}/graph`),
   images: (id) => get(`${job(id)}/images?first=0&n=25`),
   maps: (id, { epoch, image, layer, channels }) => get(`${job(id)}/maps?${new URLSearchParams({ layer, image, epoch, channels: `0-${channels - 1}` })}`),

@@ -1,11 +1,25 @@
 // Where the layers of a model are drawn: rows by depth, branches side by side, edges around what they skip. No DOM.
 
-export const BOX = { width: 230, height: 42, gapX: 28, gapY: 22, margin: 16 };
+export const BOX = { width: 250, height: 56, gapX: 28, gapY: 22, margin: 16 };
 
 const KINDS = {
   input: 'data', conv: 'weights', linear: 'weights', batch_norm: 'norm', group_norm: 'norm', activation: 'act', add: 'join', concat: 'join',
   max_pool: 'pool', avg_pool: 'pool', global_avg_pool: 'pool', shortcut: 'pool', flatten: 'data', dropout: 'act', softmax_cross_entropy: 'data',
 };
+
+const times = ([height, width]) => `${height}×${width}`;
+
+// What a layer does, in a few words: "conv 3×3, stride 2", "relu", "max_pool 2×2, stride 2", "dropout 0.1".
+export function opText({ op, attributes = {} }) {
+  const { kernel, stride, dilation, groups = 1, kind, rate } = attributes;
+  if (op === 'activation' && kind) return kind;
+  if (op === 'dropout' && rate !== undefined) return `${op} ${rate}`;
+  const parts = [kernel ? `${op} ${times(kernel)}` : op];
+  if (stride && stride.some((value) => value > 1)) parts.push(stride[0] === stride[1] ? `stride ${stride[0]}` : `stride ${times(stride)}`);
+  if (dilation && dilation.some((value) => value > 1)) parts.push(`dilation ${dilation[0]}`);
+  if (groups > 1) parts.push(`groups ${groups}`);
+  return parts.join(', ');
+}
 
 // The longest way from the input, in layers.
 function depthsOf(nodes) {

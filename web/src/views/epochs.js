@@ -33,11 +33,9 @@ function epochRow(ctx, cols) {
   };
 }
 
-// The best epoch as the job chose it by its validation set; without one, that of the highest test accuracy.
+// The best epoch as the job chose it by its validation set. Without one there is none: the test set chooses nothing.
 function bestEpoch(epochs) {
-  const chosen = epochs.filter((epoch) => epoch.best);
-  if (chosen.length) return chosen[chosen.length - 1].epoch;
-  return epochs.reduce((best, epoch) => (best === null || epoch.test.accuracy > best.test.accuracy ? epoch : best), null)?.epoch;
+  return epochs.reduce((best, epoch) => (epoch.best ? epoch.epoch : best), null);
 }
 
 export function epochsView(ctx) {
@@ -52,7 +50,7 @@ export function epochsView(ctx) {
   const node = h('section', { class: 'card', 'aria-labelledby': 'epochs-title' }, h('h2', { id: 'epochs-title' }, t('epochs.title')), empty, scroll);
 
   const draw = whenChanged((epochs, id, settings) => {
-    const best = epochs.length > 1 ? bestEpoch(epochs) : null;
+    const best = bestEpoch(epochs);
     const selected = settings.epoch ?? epochs[epochs.length - 1]?.epoch;
     const items = epochs.map((epoch) => ({
       epoch,

@@ -1,5 +1,5 @@
 // Inside the network: the test images as they are, the feature maps of a layer for one of them, and the first filters.
-import { h, setAttributes, show, whenChanged } from '../dom.js';
+import { h, setAttributes, setText, show, whenChanged } from '../dom.js';
 import { className } from '../metrics.js';
 import { imageBytes, mapBytes } from '../pixels.js';
 import { problemBox } from './parts.js';
@@ -80,13 +80,14 @@ function answered(value, load, draw, ctx) {
 }
 
 export function insideView(ctx) {
-  const { t, actions } = ctx;
+  const { t, fmt, actions } = ctx;
   const images = imagesView(ctx);
+  const weights = h('p', { class: 'meta strong' });
   const problem = h('div', {});
   const layers = layerPicker(ctx);
   const maps = h('div', {});
   const filters = h('div', {});
-  const body = h('div', { class: 'inside' }, h('p', { class: 'hint' }, t('inside.hint')), problem, images.node, layers.node, maps, filters);
+  const body = h('div', { class: 'inside' }, weights, h('p', { class: 'hint' }, t('inside.hint')), problem, images.node, layers.node, maps, filters);
   const node = h('details', { class: 'card' }, h('summary', {}, h('h2', {}, t('inside.title'))), body);
   node.addEventListener('toggle', () => actions.set('inside', node.open ? 'open' : 'closed'));
 
@@ -105,19 +106,31 @@ export function insideView(ctx) {
     drawMaps(state.answers[key], state.loads[what]);
   }
 
+  // The chosen epoch where its weights are kept, else the last one.
+  function keptEpoch(state, job, last, wanted) {
+    const { key } = actions.needWeights(job.id, last);
+    const kept = state.answers[key]?.items.map((item) => item.epoch) ?? [];
+    return kept.includes(wanted) ? wanted : last;
+  }
+
+  function drawEpoch(state, job, run, epoch, settings) {
+    const asked = { graph: actions.needGraph(job.id), images: actions.needImages(job.id), filters: actions.needFilters(job.id, epoch) };
+    setText(weights, t(settings.epoch === null || settings.epoch === epoch ? 'inside.epoch' : 'inside.other', { epoch: fmt.whole(epoch), chosen: fmt.whole(settings.epoch) }));
+    drawProblem(state.loads[asked.images.what]);
+    const found = state.answers[asked.images.key];
+    if (found) images.update(found.items, run.details[epoch]?.softmax ?? NOTHING, state.datasets[job.spec.dataset]?.classes ?? NOTHING, settings.map);
+    drawFilters(state.answers[asked.filters.key], state.loads[asked.filters.what]);
+    const graph = state.answers[asked.graph.key];
+    if (graph) drawLayer(state, job, graph, epoch, settings);
+    setAttributes(node, { 'data-epoch': epoch });
+  }
+
   function update(state, job, run, settings) {
     const last = run.epochs[run.epochs.length - 1];
     show(node, last);
     node.open = settings.inside === 'open';
     if (!last || !node.open) return;
-    const asked = { graph: actions.needGraph(job.id), images: actions.needImages(job.id), filters: actions.needFilters(job.id, last.epoch) };
-    drawProblem(state.loads[asked.images.what]);
-    const found = state.answers[asked.images.key];
-    if (found) images.update(found.items, run.details[last.epoch]?.softmax ?? NOTHING, state.datasets[job.spec.dataset]?.classes ?? NOTHING, settings.map);
-    drawFilters(state.answers[asked.filters.key], state.loads[asked.filters.what]);
-    const graph = state.answers[asked.graph.key];
-    if (graph) drawLayer(state, job, graph, last.epoch, settings);
-    setAttributes(node, { 'data-epoch': last.epoch });
+    drawEpoch(state, job, run, keptEpoch(state, job, last.epoch, settings.epoch), settings);
   }
   return { node, update };
 }

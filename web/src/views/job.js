@@ -155,6 +155,8 @@ function factsView(ctx) {
     ['job.parameters', ({ worker }) => worker && fmt.whole(worker.parameters)],
     ['job.memory', ({ worker }) => worker && fmt.megabytes(worker.memory_bytes)],
     ['job.epochs', (job) => epochsText(job, ctx)],
+    ['job.verifies', (job) => job.verifies],
+    ['job.from', (job) => (job.spec.from ? t(job.spec.from.resume ? 'job.from.resume' : 'job.from.weights', { job: job.spec.from.job, epoch: fmt.whole(job.spec.from.epoch) }) : null)],
     ['job.verification', (job) => verificationText(job, ctx)],
     ['job.attempt', (job) => (job.attempt ? attemptText(job, ctx) : null)],
     ['job.created', (job) => fmt.dateTime(job.created)],
@@ -258,8 +260,8 @@ export function jobView(ctx, id) {
   const placeholder = whenChanged((job, load) => {
     show(content, job);
     if (job) return message.replaceChildren();
-    if (load?.status !== 'failed') return message.replaceChildren(h('p', { class: 'loading', role: 'status' }, t('app.loading')));
-    if (load.error.status !== 404) return message.replaceChildren(failedLoad(load.error, ctx, () => actions.reload()));
+    if (load?.status === 'loading' || !load) return message.replaceChildren(h('p', { class: 'loading', role: 'status' }, t('app.loading')));
+    if (load.status === 'failed' && load.error.status !== 404) return message.replaceChildren(failedLoad(load.error, ctx, () => actions.reload()));
     return message.replaceChildren(h('section', { class: 'card notice' }, h('h1', { tabindex: '-1' }, t('error.nojob')), h('p', {}, t('error.nojob.text')), h('a', { href: '#/jobs', class: 'button' }, t('error.tojobs'))));
   });
 

@@ -1,6 +1,6 @@
 // The model as a picture: layers with shapes and parameters, residual edges drawn bold. A layer leads to its feature maps.
 import { h, show, svg, whenChanged } from '../dom.js';
-import { BOX, layoutGraph } from '../graph.js';
+import { BOX, layoutGraph, opText } from '../graph.js';
 import { problemBox } from './parts.js';
 
 function boxNode(box, { fmt, t }, onPick) {
@@ -11,7 +11,7 @@ function boxNode(box, { fmt, t }, onPick) {
     return node;
   };
   const group = svg('g', { class: `layer kind-${box.kind}`, 'data-layer': box.name }, svg('rect', { x: box.x, y: box.y, width: BOX.width, height: BOX.height, rx: 6 }),
-    line(17, 'name', `${box.name} · ${box.op}`), line(33, 'numbers', numbers));
+    line(17, 'name', box.name), line(32, 'what', opText(box)), line(47, 'numbers', numbers));
   group.addEventListener('click', () => onPick(box.name));
   return group;
 }
@@ -25,7 +25,7 @@ function drawing(layout, ctx, onPick) {
 
 function table(graph, { t, fmt }) {
   const head = h('tr', {}, ['layer', 'op', 'inputs', 'shape', 'parameters', 'flops'].map((key) => h('th', { scope: 'col' }, t(`network.${key}`))));
-  const row = (node) => h('tr', {}, h('th', { scope: 'row' }, node.name), h('td', {}, node.op), h('td', {}, node.inputs.join(', ')), h('td', {}, node.shape.join(' × ')),
+  const row = (node) => h('tr', {}, h('th', { scope: 'row' }, node.name), h('td', {}, opText(node)), h('td', {}, node.inputs.join(', ')), h('td', {}, node.shape.join(' × ')),
     h('td', {}, fmt.whole(node.parameters)), h('td', {}, fmt.whole(node.flops)));
   return h('table', { class: 'numbers' }, h('thead', {}, head), h('tbody', {}, graph.nodes.map(row)));
 }

@@ -21,8 +21,9 @@ export function jobLine(state, job, ctx) {
   const { t, fmt } = ctx;
   const { spec } = job;
   const subject = job.name ? [modelTitle(state, job, ctx), datasetTitle(state, job)] : [];
+  const again = job.verifies ? [t('spec.verifies')] : [];
   const limit = spec.train_limit ? [t('spec.limit', { n: fmt.whole(spec.train_limit) })] : [];
-  return [...subject, spec.precision, t('spec.batch', { n: spec.batch_size }), t('spec.seed', { n: spec.seed }), ...limit].join(' · ');
+  return [...subject, spec.precision, t('spec.batch', { n: spec.batch_size }), t('spec.seed', { n: spec.seed }), ...limit, ...again].join(' · ');
 }
 
 export function shownState(job) {
