@@ -5,8 +5,8 @@
              [--module PATH]
 
 Each round runs ours and the peer one after the other for every row, so that a busy or a slow machine meets both; the medians over
-the rounds count. The first round tries both layouts of the peer, the others only those within a tenth of the better one, and the
-better one counts. The peer gets the allocator settings with which its steps are fastest. Memory is the peak resident set of the
+the rounds count. The first round tries every variant of the peer (both layouts; for evaluation TorchScript, frozen, too), the others
+only those within a tenth of the best one, and the best one counts. The peer gets the allocator settings with which its steps are fastest. Memory is the peak resident set of the
 whole process. The bars are what the project asks of itself; nothing fails when one is missed.
 """
 
@@ -21,7 +21,7 @@ import sys
 
 HERE = pathlib.Path(__file__).resolve().parent
 BUILD = HERE.parent.parent / "build"
-LAYOUTS = ("plain", "channels_last")
+LAYOUTS = {"train": ("plain", "channels_last"), "eval": ("plain", "channels_last", "frozen")}
 NEAR = 0.9
 SHAPE = "3x32x32"
 MEMORY_BAR = 0.5
@@ -80,7 +80,7 @@ class Bench:
     def measure(self, rows):
         """{row: {who: [results of the rounds]}}."""
         figures = {row: {} for row in rows}
-        layouts = {row: LAYOUTS for row in rows}
+        layouts = {row: LAYOUTS[row[0]] for row in rows}
         for number in range(self.args.rounds):
             for row in rows:
                 turn = self.turn(row, layouts[row])

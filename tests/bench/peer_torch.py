@@ -1,6 +1,6 @@
 """The peer: a training or evaluation step of the same network in PyTorch, on the same synthetic images.
 
-    peer_torch.py PRESET train|eval f32|bf16 plain|channels_last BATCH THREADS SECONDS
+    peer_torch.py PRESET train|eval f32|bf16 plain|channels_last|frozen BATCH THREADS SECONDS
 
 Prints {"images_per_second", "steps", "step_ms", "rss_mb", "name"}, as bench_train does. PyTorch should be started
 with the allocator settings of bench.py: with glibc's defaults its steps are slower.
@@ -64,6 +64,12 @@ def build(preset):
     return resnet([16, 32, 64], (int(preset.removeprefix("resnet")) - 2) // 6, False)
 
 
+def freeze(model, images):
+    """The network as TorchScript with its weights as constants: batch norm goes into the convolutions, layouts are chosen."""
+    with torch.no_grad():
+        return torch.jit.optimize_for_inference(torch.jit.freeze(torch.jit.trace(model, images)))
+
+
 def steps(model, optimizer, images, labels, training, bf16):
     """Endless steps; yields the seconds of each."""
     while True:
@@ -86,13 +92,18 @@ def main():
     model = build(preset).train(training)
     images = torch.randn(int(batch), 3, SIZE, SIZE)
     labels = torch.arange(int(batch)) % CLASSES
-    if layout == "channels_last":
+    autocast = precision == "bf16" and layout != "frozen"
+    if layout == "frozen" and precision == "bf16":  # all of it in bf16: autocast would convert the weights in every step
+        model, images = model.bfloat16(), images.bfloat16()
+    if layout != "plain":
         model = model.to(memory_format=torch.channels_last)
         images = images.to(memory_format=torch.channels_last)
-    optimizer = torch.optim.SGD(model.parameters(), 0.01, momentum=0.9, weight_decay=1e-4)
+    if layout == "frozen":
+        model = freeze(model, images)
+    optimizer = None if layout == "frozen" else torch.optim.SGD(model.parameters(), 0.01, momentum=0.9, weight_decay=1e-4)
     times = []
     with torch.set_grad_enabled(training):
-        run = steps(model, optimizer, images, labels, training, precision == "bf16")
+        run = steps(model, optimizer, images, labels, training, autocast)
         for _ in range(WARM_STEPS):
             next(run)
         end = time.perf_counter() + float(seconds)
