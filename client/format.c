@@ -56,6 +56,15 @@ const char *format_loss(char ret_text[FORMAT_MAX], double loss) {
     return ret_text;
 }
 
+const char *format_speed(char ret_text[FORMAT_MAX], double per_second) {
+    snprintf(ret_text, FORMAT_MAX,
+             !isfinite(per_second)    ? "-"
+             : fabs(per_second) < 1e9 ? "%.0f images/s"
+                                      : "%.3e images/s",
+             per_second);
+    return ret_text;
+}
+
 /* Seconds beyond a century are as good as not known; the cast to a whole number is safe below. */
 static int known(double seconds) {
     return isfinite(seconds) && seconds >= 0 && seconds < 3.2e9;

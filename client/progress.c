@@ -54,12 +54,12 @@ static void describe_waiting(const struct progress *progress, char text[LINE_SIZ
 }
 
 static void describe_training(const struct progress *progress, char left[LINE_SIZE], char right[LINE_SIZE]) {
-    char loss[FORMAT_MAX], clock[FORMAT_MAX], tail[64] = "";
+    char loss[FORMAT_MAX], speed[FORMAT_MAX], clock[FORMAT_MAX], tail[64] = "";
     if (strcmp(format_clock(clock, progress->seconds_left), "-") != 0)
         snprintf(tail, sizeof tail, "  %s left", clock);
     snprintf(left, LINE_SIZE, "epoch %lld/%lld %s ", (long long)progress->epoch, (long long)progress->epochs, progress->phase);
-    snprintf(right, LINE_SIZE, " %lld/%lld  loss %s  %.0f images/s%s", (long long)progress->step, (long long)progress->steps,
-             format_loss(loss, progress->loss), progress->images_per_second, tail);
+    snprintf(right, LINE_SIZE, " %lld/%lld  loss %s  %s%s", (long long)progress->step, (long long)progress->steps,
+             format_loss(loss, progress->loss), format_speed(speed, progress->images_per_second), tail);
 }
 
 /* "[=====>    ]" of a width with the brackets; nothing when there is no room for it. */

@@ -15,7 +15,7 @@ struct progress {
     char state[16]; /* of the job; "" before it is known */
     int64_t before; /* jobs before it in the queue; -1: not known */
     bool training;  /* the fields below are set */
-    char phase[8];  /* "train", "test" */
+    char phase[16]; /* "train", "validation", "test" */
     int64_t epoch, epochs, step, steps;
     double loss, images_per_second, seconds_left;
     bool drawn, changed;

@@ -12,26 +12,37 @@
 
 /* --- epochs --- */
 
-void report_epoch_heading(const struct term *term) {
-    printf("%s%9s  %10s  %9s  %9s  %9s  %8s  %10s%s\n", term_paint(term, PAINT_BOLD), "epoch", "train loss", "accuracy",
-           "test loss", "accuracy", "lr", "time", term_plain(term));
+static bool has_validation(const json_t *epoch) {
+    return json_is_object(json_object_get(epoch, "validation"));
+}
+
+void report_epoch_heading(const struct term *term, const json_t *epoch) {
+    const char *bold = term_paint(term, PAINT_BOLD), *plain = term_plain(term);
+    if (has_validation(epoch))
+        printf("%s%9s %10s %8s %9s %8s %9s %8s %10s%s\n", bold, "epoch", "train loss", "accuracy", "val. loss", "accuracy",
+               "test loss", "accuracy", "time", plain);
+    else
+        printf("%s%9s  %10s  %9s  %9s  %9s  %8s  %10s%s\n", bold, "epoch", "train loss", "accuracy", "test loss", "accuracy",
+               "lr", "time", plain);
 }
 
 struct epoch_text {
-    char train_loss[FORMAT_MAX], train_share[FORMAT_MAX], test_loss[FORMAT_MAX], test_share[FORMAT_MAX], seconds[FORMAT_MAX];
-    double lr, images_per_second;
+    char train_loss[FORMAT_MAX], train_share[FORMAT_MAX], validation_loss[FORMAT_MAX], validation_share[FORMAT_MAX];
+    char test_loss[FORMAT_MAX], test_share[FORMAT_MAX], seconds[FORMAT_MAX], speed[FORMAT_MAX];
+    double lr;
     long long number;
 };
 
 static struct epoch_text describe(const json_t *epoch) {
-    struct epoch_text text = {.lr = field_real(epoch, "lr"),
-                              .images_per_second = field_real(epoch, "images_per_second"),
-                              .number = (long long)field_int(epoch, "epoch")};
+    struct epoch_text text = {.lr = field_real(epoch, "lr"), .number = (long long)field_int(epoch, "epoch")};
     format_loss(text.train_loss, field_real(epoch, "train.loss"));
     format_share(text.train_share, field_real(epoch, "train.accuracy"));
+    format_loss(text.validation_loss, field_real(epoch, "validation.loss"));
+    format_share(text.validation_share, field_real(epoch, "validation.accuracy"));
     format_loss(text.test_loss, field_real(epoch, "test.loss"));
     format_share(text.test_share, field_real(epoch, "test.accuracy"));
     format_seconds(text.seconds, field_real(epoch, "seconds"));
+    format_speed(text.speed, field_real(epoch, "images_per_second"));
     return text;
 }
 
@@ -39,15 +50,20 @@ void report_epoch_row(const json_t *epoch, int epochs) {
     struct epoch_text text = describe(epoch);
     char number[FORMAT_MAX];
     snprintf(number, sizeof number, "%lld/%d", text.number, epochs);
-    printf("%9s  %10s  %9s  %9s  %9s  %8.3g  %10s\n", number, text.train_loss, text.train_share, text.test_loss, text.test_share,
-           text.lr, text.seconds);
+    if (has_validation(epoch))
+        printf("%9s %10s %8s %9s %8s %9s %8s %10s\n", number, text.train_loss, text.train_share, text.validation_loss,
+               text.validation_share, text.test_loss, text.test_share, text.seconds);
+    else
+        printf("%9s  %10s  %9s  %9s  %9s  %8.3g  %10s\n", number, text.train_loss, text.train_share, text.test_loss,
+               text.test_share, text.lr, text.seconds);
 }
 
 void report_epoch_line(const json_t *epoch, int epochs) {
     struct epoch_text text = describe(epoch);
-    printf("epoch %lld/%d done: train loss %s accuracy %s, test loss %s accuracy %s, lr %.3g, %s, %.0f images/s\n", text.number,
-           epochs, text.train_loss, text.train_share, text.test_loss, text.test_share, text.lr, text.seconds,
-           text.images_per_second);
+    printf("epoch %lld/%d done: train loss %s accuracy %s, ", text.number, epochs, text.train_loss, text.train_share);
+    if (has_validation(epoch))
+        printf("validation loss %s accuracy %s, ", text.validation_loss, text.validation_share);
+    printf("test loss %s accuracy %s, lr %.3g, %s, %s\n", text.test_loss, text.test_share, text.lr, text.seconds, text.speed);
 }
 
 /* --- confusion matrix --- */

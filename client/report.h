@@ -6,8 +6,9 @@
 
 #include "client/term.h"
 
-/* The heading of the lines of report_epoch_row, and one such line: aligned, 80 columns at most. */
-void report_epoch_heading(const struct term *term);
+/* The heading of the lines of report_epoch_row, and one such line: aligned, 80 columns at most. Where the job has a validation
+ * set (the heading looks at the first epoch), its loss and accuracy take the place of the learning rate. */
+void report_epoch_heading(const struct term *term, const json_t *epoch);
 void report_epoch_row(const json_t *epoch, int epochs);
 
 /* The same on one line that explains itself, for logs and pipes. */

@@ -65,7 +65,7 @@ static int print_epoch(void *arg, const json_t *epoch) {
     if (printer->client->json)
         return results_print_json(epoch);
     if (!printer->headed)
-        report_epoch_heading(&printer->client->term);
+        report_epoch_heading(&printer->client->term, epoch);
     printer->headed = true;
     report_epoch_row(epoch, printer->epochs);
     return 0;

@@ -75,7 +75,7 @@ static void print_epoch(struct watch *watch, const json_t *epoch) {
         return;
     }
     if (!watch->headed)
-        report_epoch_heading(&watch->client->term);
+        report_epoch_heading(&watch->client->term, epoch);
     watch->headed = true;
     report_epoch_row(epoch, (int)watch->epochs);
 }

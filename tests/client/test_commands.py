@@ -4,7 +4,7 @@ import re
 import subprocess
 
 import pytest
-from kit import CLIENT, JOB, PATH, environment, epoch, job
+from kit import CLIENT, JOB, PATH, environment, epoch, job, validated
 from fake import Answer, problem
 
 HOSTILE = "\x1b]0;owned\x07\x1b[31mred\u009b2J\u202e\r\n"
@@ -282,6 +282,15 @@ def test_epochs_follow_pages(fake, client):
     assert [line.split()[0] for line in lines[1:]] == ["1/2", "2/2"] and "-    90.00 %" in lines[1]
     assert fake.asked[-1][1] == PATH + "/epochs?after=1"
     assert [json.loads(line) for line in client("epochs", JOB, "--json").stdout.splitlines()] == [epoch(1), epoch(2)]
+
+
+def test_epochs_with_a_validation_set(fake, client):
+    fake.on("GET", PATH, job("running"))
+    fake.on("GET", PATH + "/epochs", {"items": [validated(epoch(1))], "next": None})
+    head, line = client("epochs", JOB).stdout.splitlines()
+    assert head.split() == ["epoch", "train", "loss", "accuracy", "val.", "loss", "accuracy", "test", "loss", "accuracy", "time"]
+    assert line.split() == ["1/2", "0.3121", "88.95", "%", "0.4567", "87.12", "%", "-", "90.00", "%", "31.2", "s"]
+    assert max(len(head), len(line)) <= 80
 
 
 def test_graph_as_table_and_as_dot(fake, client):

@@ -9,7 +9,7 @@ import subprocess
 import time
 
 import pytest
-from kit import CLIENT, JOB, PATH, environment, epoch, job, lines_until, progress
+from kit import CLIENT, JOB, PATH, environment, epoch, job, lines_until, progress, validated
 from fake import Answer, event, problem, stream
 
 DEADLINE = 30
@@ -170,6 +170,25 @@ def test_a_pipe_sees_life_every_two_seconds(fake, start):
             break
     gaps = [b - a for a, b in zip(times, times[1:])]
     assert len(gaps) == 3 and all(1.5 < gap < 2.5 for gap in gaps), gaps
+
+
+def test_what_is_not_known_yet_is_a_dash(fake, start):
+    first = {**progress(0), "phase": "validation", "loss": None, "images_per_second": None, "seconds_left": None}
+    fake.on("GET", PATH, job("running"))
+    fake.on("GET", "/v1/events", stream(event(11, "progress", first)))
+    assert lines_until(start("watch", JOB).stdout, "epoch")[-1] == "epoch 1/2 validation  0/469  loss -  - images/s\n"
+
+
+def test_validation_is_printed_where_there_is_any(fake, client):
+    run = whole_run()
+    run[3], run[5] = event(14, "epoch", validated(epoch(1, 0.8))), event(16, "epoch", validated(epoch(2, 0.9)))
+    fake.on("GET", PATH, job(position=0))
+    fake.on("GET", "/v1/events", stream(*run))
+    assert "accuracy 88.95 %, validation loss 0.4567 accuracy 87.12 %, test loss" in client("watch", JOB).stdout
+    fake.on("GET", "/v1/events", stream(*run))
+    output, code = on_terminal(fake, "watch", JOB)
+    assert code == 0 and re.search(r"train loss accuracy val\. loss accuracy test loss accuracy +time", output)
+    assert "      1/2     0.3121  88.95 %    0.4567  87.12 %         -  80.00 %     31.2 s\r\n" in output
 
 
 def test_the_place_in_the_queue_is_kept_up_to_date(fake, start):

@@ -226,6 +226,9 @@ static void numbers_read_well(void **state) {
     assert_string_equal(format_loss(t, 0.31205), "0.3120");
     assert_string_equal(format_loss(t, 1e30), "1.000e+30");
     assert_string_equal(format_loss(t, NAN), "-");
+    assert_string_equal(format_speed(t, 1920.5), "1920 images/s");
+    assert_string_equal(format_speed(t, 1e300), "1.000e+300 images/s");
+    assert_string_equal(format_speed(t, NAN), "- images/s");
 }
 
 static void times_read_well(void **state) {
