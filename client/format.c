@@ -57,11 +57,10 @@ const char *format_loss(char ret_text[FORMAT_MAX], double loss) {
 }
 
 const char *format_speed(char ret_text[FORMAT_MAX], double per_second) {
-    snprintf(ret_text, FORMAT_MAX,
-             !isfinite(per_second)    ? "-"
-             : fabs(per_second) < 1e9 ? "%.0f images/s"
-                                      : "%.3e images/s",
-             per_second);
+    if (isfinite(per_second))
+        snprintf(ret_text, FORMAT_MAX, fabs(per_second) < 1e9 ? "%.0f images/s" : "%.3e images/s", per_second);
+    else
+        snprintf(ret_text, FORMAT_MAX, "- images/s");
     return ret_text;
 }
 
