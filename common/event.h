@@ -6,7 +6,9 @@
  * "dir" exists and belongs to the job alone; the worker holds an exclusive flock on DIR/lock for its whole life and waits for it
  * at most 30 s, so two attempts of one job never run at once. "epochs_known" is the number of epochs the daemon has stored:
  * the worker sends the missing ones of its checkpoint again before it trains. A spec with "from" finds what it starts from in
- * DIR/initial.safetensors (a weights file, or with "resume" a checkpoint) and, with "resume", DIR/initial-epochs.ndjson.
+ * DIR/initial.safetensors (a weights file, or with "resume" a checkpoint) and, with "resume", DIR/initial-epochs.ndjson and, if
+ * the source has a best epoch, that one's weights as DIR/initial-best.safetensors, to be kept as long as no later epoch is
+ * better.
  *
  * Worker -> daemon, standard output: one JSON object a line, at most EVENT_LINE_MAX bytes with the newline, UTF-8. Every line has
  * "type" (below) and "seq", 1, 2, 3, ... without a gap.

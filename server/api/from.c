@@ -72,10 +72,16 @@ int from_check(struct api *api, struct spec *spec, struct err *err) {
     return failed;
 }
 
-const struct sched_initial *from_initial(const struct spec *spec, struct sched_initial *room) {
-    if (spec->from.job[0] == '\0')
-        return NULL;
-    *room = (struct sched_initial){
-        .kind = spec->from.resume ? INITIAL_CHECKPOINT : INITIAL_WEIGHTS, .job = spec->from.job, .epoch = spec->from.epoch};
-    return room;
+int from_initial(struct api *api, const struct spec *spec, struct sched_initial *ret_initial, struct err *err) {
+    struct sched_initial initial = {.kind = INITIAL_WEIGHTS, .job = spec->from.job, .epoch = spec->from.epoch};
+    if (spec->from.resume) {
+        struct job job = {0};
+        if (store_job_get(api->options.store, &api->viewer, spec->from.job, &job, err) != 0)
+            return -1;
+        initial.kind = INITIAL_CHECKPOINT;
+        initial.epoch = job.best_epoch;
+        job_done(&job);
+    }
+    *ret_initial = initial;
+    return 0;
 }

@@ -115,14 +115,17 @@ static int replay(struct request *request, const char *id, struct err *err) {
 
 /* The job and its key stand in the same savepoint, so there is never one without the other. */
 static int queue(struct request *request, const struct spec *spec, const char *key, const char *digest, struct err *err) {
-    struct sched_initial room;
+    struct sched_initial initial;
+    bool starts_from = spec->from.job[0] != '\0';
+    if (starts_from && from_initial(request->api, spec, &initial, err) < 0)
+        return -1;
     json_t *doc = spec_to_json(spec);
     char *text = doc == NULL ? NULL : json_text(doc);
     json_decref(doc);
     if (text == NULL)
         return err_set(err, ERR_MEMORY, "cannot queue the job: out of memory");
     struct queue_entry entry = {
-        .new = {.spec = text, .epochs = spec->epochs}, .initial = from_initial(spec, &room), .key = key, .digest = digest};
+        .new = {.spec = text, .epochs = spec->epochs}, .initial = starts_from ? &initial : NULL, .key = key, .digest = digest};
     int failed = queue_job(request, &entry, err);
     free(text);
     return failed;

@@ -36,8 +36,8 @@ json_t *layers_document(const struct graph *graph);
 /* Whether what the spec's "from" wants is there and may be seen; fills in the epoch where its last one is wanted. */
 int from_check(struct api *api, struct spec *spec, struct err *err);
 
-/* The files that a spec with "from" starts with, in *room; NULL without it. Borrows from the spec. */
-const struct sched_initial *from_initial(const struct spec *spec, struct sched_initial *room);
+/* The files that a spec with "from" starts with. Borrows from the spec. */
+int from_initial(struct api *api, const struct spec *spec, struct sched_initial *ret_initial, struct err *err);
 
 /* --- queue.c --- */
 

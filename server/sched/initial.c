@@ -12,6 +12,9 @@
 
 #define INITIAL "initial.safetensors"
 #define INITIAL_EPOCHS "initial-epochs.ndjson"
+#define INITIAL_BEST "initial-best.safetensors"
+
+enum { LINKED_MAX = 3 };
 
 struct linked {
     const char *from, *to;
@@ -49,14 +52,16 @@ static int sync_both(const struct sched *sched, const char *dir, struct err *err
 static int link_all(const struct sched *sched, const struct sched_initial *initial, const char *to, struct err *err) {
     char weights[48], from_dir[PATH_MAX], to_dir[PATH_MAX];
     snprintf(weights, sizeof weights, "weights/epoch-%d.safetensors", initial->epoch);
-    const struct linked kinds[][2] = {
-        [INITIAL_WEIGHTS] = {{weights, INITIAL, false}, {0}},
-        [INITIAL_CHECKPOINT] = {{"checkpoint.safetensors", INITIAL, false}, {"epochs.ndjson", INITIAL_EPOCHS, false}},
-        [INITIAL_SAME] = {{INITIAL, INITIAL, false}, {INITIAL_EPOCHS, INITIAL_EPOCHS, true}}};
+    const struct linked kinds[][LINKED_MAX] = {
+        [INITIAL_WEIGHTS] = {{weights, INITIAL, false}},
+        [INITIAL_CHECKPOINT] = {{"checkpoint.safetensors", INITIAL, false},
+                                {"epochs.ndjson", INITIAL_EPOCHS, false},
+                                {weights, INITIAL_BEST, true}},
+        [INITIAL_SAME] = {{INITIAL, INITIAL, false}, {INITIAL_EPOCHS, INITIAL_EPOCHS, true}, {INITIAL_BEST, INITIAL_BEST, true}}};
     if (sched_job_dir(sched, initial->job, from_dir, err) != 0 || sched_job_dir(sched, to, to_dir, err) != 0 ||
         file_mkdirs(to_dir, err) != 0)
         return -1;
-    for (int i = 0; i < 2; i++) {
+    for (int i = 0; i < LINKED_MAX; i++) {
         const struct linked *file = &kinds[initial->kind][i];
         if (file->from != NULL && link_one(initial, from_dir, file, to_dir, err) != 0)
             return -1;

@@ -113,14 +113,14 @@ int sched_file_open(struct sched *sched, const char *id, const char *name, int *
 
 enum initial_kind {
     INITIAL_WEIGHTS,    /* the kept weights of an epoch */
-    INITIAL_CHECKPOINT, /* the checkpoint and the epochs before it, to go on exactly */
+    INITIAL_CHECKPOINT, /* the checkpoint, the epochs before it and the best one's weights, to go on exactly */
     INITIAL_SAME        /* what the other job started from itself */
 };
 
 struct sched_initial {
     enum initial_kind kind;
     const char *job;
-    int epoch; /* of INITIAL_WEIGHTS */
+    int epoch; /* of INITIAL_WEIGHTS; of INITIAL_CHECKPOINT: the best one, whose weights go along, or 0 */
 };
 
 /* Links what a new job starts from into its directory, and syncs it; to be called before the turn's commit. When the commit

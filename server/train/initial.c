@@ -3,15 +3,17 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "common/file.h"
+#include "server/train/metadata.h"
 #include "server/train/private.h"
 #include "server/train/say.h"
 
 /* A file may belong to another model than the job's, but to none larger than a graph can be. */
 static const size_t size_max = (size_t)GRAPH_PARAMETERS_MAX * sizeof(float) + SAFETENSORS_HEADER_MAX;
 
-static int initial_path(const struct trainer *t, char ret_path[PATH_MAX], struct err *err) {
-    if (snprintf(ret_path, PATH_MAX, "%s/initial.safetensors", t->job->dir) < PATH_MAX)
+static const char initial_name[] = "initial.safetensors", best_name[] = "initial-best.safetensors";
+
+static int initial_path(const struct trainer *t, const char *name, char ret_path[PATH_MAX], struct err *err) {
+    if (snprintf(ret_path, PATH_MAX, "%s/%s", t->job->dir, name) < PATH_MAX)
         return 0;
     return err_set(err, ERR_IO, "the path of the job's directory is longer than %d bytes", PATH_MAX - 1);
 }
@@ -63,18 +65,41 @@ static int take_file(struct trainer *t, const struct safetensors *file, json_t *
 }
 
 int initial_weights(struct trainer *t, json_t **ret_initial, struct err *err) {
-    char path[PATH_MAX], *bytes;
-    size_t size;
+    char path[PATH_MAX];
     struct safetensors file;
-    if (initial_path(t, path, err) != 0 || file_read(path, size_max, &bytes, &size, err) != 0)
+    if (initial_path(t, initial_name, path, err) != 0 || safetensors_open(path, initial_name, size_max, &file, err) != 0)
         return -1;
-    int rc = safetensors_parse("initial.safetensors", bytes, size, &file, err);
-    if (rc == 0) {
-        rc = take_file(t, &file, ret_initial, err);
-        safetensors_done(&file);
-    }
-    free(bytes);
+    int rc = take_file(t, &file, ret_initial, err);
+    safetensors_done(&file);
     return rc;
+}
+
+/* The checkpoint may know of an epoch that the daemon did not when it linked the best one's weights. */
+static int check_best(const char *path, int epoch, struct err *err) {
+    struct safetensors file;
+    int64_t found;
+    if (safetensors_open(path, best_name, size_max, &file, err) != 0)
+        return -1;
+    int rc = metadata_whole(file.metadata, "epoch", INT_MAX, &found, err);
+    safetensors_done(&file);
+    if (rc == 0 && found != epoch)
+        return err_set(err, ERR_DATA, "%s is of epoch %jd", best_name, (intmax_t)found);
+    return rc;
+}
+
+/* The best epoch up to now is the source's: its weights become the job's. It can train without them. */
+static int take_best(const struct trainer *t, struct err *err) {
+    int epoch = t->state.selection.best_epoch;
+    char path[PATH_MAX];
+    struct err reason = {0};
+    if (epoch == 0)
+        return 0;
+    if (initial_path(t, best_name, path, err) != 0)
+        return -1;
+    if (check_best(path, epoch, &reason) == 0)
+        return weights_link(t, epoch, path, err);
+    say("WARNING: the weights of the best epoch of %s, %d, cannot be kept: %s", t->spec->from.job, epoch, reason.text);
+    return 0;
 }
 
 /* Patience that the source had lost begins again: whoever asks for more epochs wants them. */
@@ -85,8 +110,8 @@ static void go_on(struct train_state *state, const struct spec *spec) {
 
 int initial_resume(struct trainer *t, json_t **ret_initial, struct err *err) {
     char path[PATH_MAX];
-    if (initial_path(t, path, err) != 0 || checkpoint_continue(t, path, err) != 0 ||
-        history_import(t->job->dir, t->state.epoch, err) != 0)
+    if (initial_path(t, initial_name, path, err) != 0 || checkpoint_continue(t, path, err) != 0 ||
+        history_import(t->job->dir, t->state.epoch, err) != 0 || take_best(t, err) != 0)
         return -1;
     go_on(&t->state, t->spec);
     *ret_initial = names_json(t, NULL);

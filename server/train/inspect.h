@@ -62,16 +62,9 @@ json_t *inspect_pixels(const struct data *data, const uint8_t *pixels);
 
 /* --- inspect_weights.c --- */
 
-struct inspect_weights {
-    char *bytes;
-    struct safetensors file;
-};
-
 /* Reads the weights file. ERR_NOT_FOUND when it is not there any more. */
-int inspect_weights_open(const struct inspect *inspect, struct inspect_weights *ret_weights, struct err *err);
-int inspect_weights_get(const struct inspect_weights *weights, const struct graph_param *param, float *ret_values,
-                        struct err *err);
-void inspect_weights_done(struct inspect_weights *weights); /* accepts zeroed memory */
+int inspect_weights_open(const struct inspect *inspect, struct safetensors *ret_weights, struct err *err);
+int inspect_weights_get(const struct safetensors *weights, const struct graph_param *param, float *ret_values, struct err *err);
 
 /* --- inspect_run.c: a network on a backend --- */
 
@@ -82,7 +75,7 @@ struct inspect_run {
 };
 
 /* Compiles the graph for one image on the job's backend, else on ref, and sets the weights. */
-int inspect_run_open(const struct inspect *inspect, const struct inspect_weights *weights, struct inspect_run *ret_run,
+int inspect_run_open(const struct inspect *inspect, const struct safetensors *weights, struct inspect_run *ret_run,
                      struct err *err);
 void inspect_run_done(struct inspect_run *run); /* accepts zeroed memory */
 

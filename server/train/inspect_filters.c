@@ -41,7 +41,7 @@ static json_t *answer(const struct inspect *inspect, const struct graph_param *w
 
 static json_t *read_filters(const struct inspect *inspect, const struct graph_param *weight,
                             const struct inspect_channels *channels, struct err *err) {
-    struct inspect_weights weights;
+    struct safetensors weights;
     if (inspect_weights_open(inspect, &weights, err) != 0)
         return NULL;
     json_t *found = NULL;
@@ -51,7 +51,7 @@ static json_t *read_filters(const struct inspect *inspect, const struct graph_pa
     if (found == NULL)
         err_set(err, ERR_MEMORY, "out of memory for the filters of \"%s\"", inspect->graph->nodes[weight->node].name);
     free(values);
-    inspect_weights_done(&weights);
+    safetensors_done(&weights);
     return found;
 }
 

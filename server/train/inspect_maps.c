@@ -213,9 +213,9 @@ static json_t *run_on(struct maps *maps, const struct inspect_run *run, struct e
     return found;
 }
 
-static json_t *run_with(struct maps *maps, const struct inspect_weights *weights, struct err *err) {
+static json_t *run_with(struct maps *maps, const struct safetensors *weights, struct err *err) {
     struct inspect_run run;
-    if (normal_take(weights->file.metadata, &maps->inspect->data, err) != 0 ||
+    if (normal_take(weights->metadata, &maps->inspect->data, err) != 0 ||
         inspect_run_open(maps->inspect, weights, &run, err) != 0)
         return NULL;
     json_t *found = run_on(maps, &run, err);
@@ -225,11 +225,11 @@ static json_t *run_with(struct maps *maps, const struct inspect_weights *weights
 
 json_t *inspect_maps(struct inspect *inspect, const json_t *want, struct err *err) {
     struct maps maps = {.inspect = inspect};
-    struct inspect_weights weights;
+    struct safetensors weights;
     if (parse_layers(&maps, want, err) != 0 || take_image(&maps, want, err) != 0 ||
         inspect_weights_open(inspect, &weights, err) != 0)
         return NULL;
     json_t *found = run_with(&maps, &weights, err);
-    inspect_weights_done(&weights);
+    safetensors_done(&weights);
     return found;
 }

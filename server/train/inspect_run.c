@@ -30,7 +30,7 @@ static int compile_anywhere(const struct inspect *inspect, struct inspect_run *r
     return compile(inspect, &plain, run, err);
 }
 
-static int set_weights(const struct inspect *inspect, const struct inspect_weights *weights, const struct inspect_run *run,
+static int set_weights(const struct inspect *inspect, const struct safetensors *weights, const struct inspect_run *run,
                        float *room, struct err *err) {
     for (int i = 0; i < inspect->graph->params_n; i++)
         if (inspect_weights_get(weights, &inspect->graph->params[i], room, err) != 0 ||
@@ -47,7 +47,7 @@ static size_t largest_param(const struct graph *graph) {
     return count;
 }
 
-int inspect_run_open(const struct inspect *inspect, const struct inspect_weights *weights, struct inspect_run *ret_run,
+int inspect_run_open(const struct inspect *inspect, const struct safetensors *weights, struct inspect_run *ret_run,
                      struct err *err) {
     struct inspect_run run = {0};
     float *room = malloc(largest_param(inspect->graph) * sizeof *room);

@@ -86,7 +86,8 @@ int start(struct trainer *t, struct err *err);
  * event. */
 int initial_weights(struct trainer *t, json_t **ret_initial, struct err *err);
 
-/* Goes on where the source stopped: restores its checkpoint and makes its epochs the beginning of the job's own. */
+/* Goes on where the source stopped: restores its checkpoint, makes its epochs the beginning of the job's own and keeps the best
+ * one's weights. */
 int initial_resume(struct trainer *t, json_t **ret_initial, struct err *err);
 
 /* --- epoch.c --- */
@@ -137,6 +138,9 @@ int weights_take(struct trainer *t, char ret_sha256[65], struct err *err);
 
 /* Writes the file of an epoch from t->tensors, as weights_take left them. */
 int weights_write(const struct trainer *t, int epoch, const char *sha256, struct err *err);
+
+/* Makes the file at a path the weights of an epoch, by a link. */
+int weights_link(const struct trainer *t, int epoch, const char *path, struct err *err);
 
 /* Removes the files that the state does not call for: all but the last epoch's, the best one's, and every keep_every-th. */
 int weights_prune(const struct trainer *t, struct err *err);

@@ -5,7 +5,6 @@
 #include <string.h>
 
 #include "common/choices.h"
-#include "common/file.h"
 #include "server/train/metadata.h"
 #include "server/train/private.h"
 #include "server/train/say.h"
@@ -171,17 +170,11 @@ static size_t size_limit(const struct trainer *t, enum origin origin) {
 }
 
 static int restore_path(struct trainer *t, enum origin origin, const char *path, struct err *err) {
-    size_t size;
-    char *bytes;
     struct safetensors file;
-    if (file_read(path, size_limit(t, origin), &bytes, &size, err) != 0)
+    if (safetensors_open(path, "the file", size_limit(t, origin), &file, err) != 0)
         return -1;
-    int rc = safetensors_parse("the file", bytes, size, &file, err);
-    if (rc == 0) {
-        rc = restore_file(t, origin, &file, err);
-        safetensors_done(&file);
-    }
-    free(bytes);
+    int rc = restore_file(t, origin, &file, err);
+    safetensors_done(&file);
     return rc;
 }
 

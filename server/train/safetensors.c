@@ -255,8 +255,22 @@ int safetensors_parse(const char *what, const void *bytes, size_t size, struct s
     return 0;
 }
 
+int safetensors_open(const char *path, const char *what, size_t size_max, struct safetensors *ret_file, struct err *err) {
+    size_t size;
+    char *bytes;
+    if (file_read(path, size_max, &bytes, &size, err) != 0)
+        return -1;
+    if (safetensors_parse(what, bytes, size, ret_file, err) != 0) {
+        free(bytes);
+        return -1;
+    }
+    ret_file->bytes = bytes;
+    return 0;
+}
+
 void safetensors_done(struct safetensors *file) {
     json_decref(file->header);
+    free(file->bytes);
     *file = (struct safetensors){0};
 }
 

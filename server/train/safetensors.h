@@ -30,8 +30,9 @@ struct safetensors_entry {
 int safetensors_write(const char *dir, const char *name, const json_t *metadata, const struct safetensors_entry *entries,
                       size_t entries_n, int64_t *ret_bytes, struct err *err);
 
-/* A checked file in memory. The bytes stay the caller's and must outlive it. */
+/* A checked file in memory. */
 struct safetensors {
+    char *bytes; /* its own, of safetensors_open */
     json_t *header;
     const json_t *metadata; /* borrowed from header; NULL when the file has none */
     const uint8_t *data;
@@ -39,9 +40,12 @@ struct safetensors {
 };
 
 /* Parses and checks a whole file: sizes, names, types, shapes, and that the tensors cover the data without gap or overlap.
- * ERR_DATA says what is wrong; what names the file in messages. */
+ * ERR_DATA says what is wrong; what names the file in messages. The bytes stay the caller's and must outlive *ret_file. */
 int safetensors_parse(const char *what, const void *bytes, size_t size, struct safetensors *ret_file, struct err *err);
 void safetensors_done(struct safetensors *file);
+
+/* Reads the file at a path, of size_max bytes at most, and parses it. */
+int safetensors_open(const char *path, const char *what, size_t size_max, struct safetensors *ret_file, struct err *err);
 
 /* Whether there is a tensor of this name, type and shape. */
 bool safetensors_has(const struct safetensors *file, const struct safetensors_entry *entry);

@@ -75,6 +75,17 @@ int weights_write(const struct trainer *t, int epoch, const char *sha256, struct
     return rc;
 }
 
+int weights_link(const struct trainer *t, int epoch, const char *path, struct err *err) {
+    char dir[PATH_MAX], to[PATH_MAX];
+    if (weights_dir(t, dir, err) != 0 || file_mkdirs(dir, err) != 0)
+        return -1;
+    if (snprintf(to, sizeof to, "%s/epoch-%d.safetensors", dir, epoch) >= (int)sizeof to)
+        return err_set(err, ERR_IO, "the path of the job's weights is longer than %d bytes", PATH_MAX - 1);
+    if (link(path, to) == 0 || errno == EEXIST) /* by an attempt before this one */
+        return file_sync_dir(dir, err);
+    return err_errno(err, errno == ENOSPC || errno == EDQUOT ? ERR_FULL : ERR_IO, errno, "cannot link %s to %s", path, to);
+}
+
 /* --- removing --- */
 
 /* Whether a file is the weights of an epoch that is to be kept. */

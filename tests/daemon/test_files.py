@@ -148,6 +148,18 @@ def test_resume_links_checkpoint_and_epochs(fake, problem):
     assert longer.status_code == 200, "the rate may change"
 
 
+def test_resume_links_the_best_weights(fake):
+    """A job that verifies the one that goes on gets the same."""
+    source = fake.wait_for(fake.submit(name="all", epochs=4, **VALIDATED), "succeeded")
+    assert source["best_epoch"] == 2
+    spec = {**source["spec"], "epochs": 6, "from": {"job": source["id"], "resume": True}}
+    job = fake.wait_for(fake.post("/v1/jobs", spec).json(), "succeeded")
+    again = fake.post(f"/v1/jobs/{job['id']}/verify").json()
+    wanted = fake.get(f"/v1/jobs/{source['id']}/weights/best").content
+    for started in (job, again):
+        assert (fake.data / "jobs" / started["id"] / "initial-best.safetensors").read_bytes() == wanted
+
+
 def test_from_what_is_not_there(fake, problem):
     source = fake.wait_for(fake.submit(name="all", epochs=3), "succeeded")
     unborn = fake.submit(name="hello,wait")

@@ -1,4 +1,5 @@
 """Jobs that start from another job: its weights, or its whole state."""
+import json
 import shutil
 
 import numpy
@@ -28,6 +29,9 @@ def lend_state(source, directory):
     directory.mkdir(parents=True)
     shutil.copy(source / "checkpoint.safetensors", directory / "initial.safetensors")
     shutil.copy(source / "epochs.ndjson", directory / "initial-epochs.ndjson")
+    best = read_safetensors(source / "checkpoint.safetensors")[0]["best_epoch"]
+    if best != "0":
+        shutil.copy(source / "weights" / f"epoch-{best}.safetensors", directory / "initial-best.safetensors")
 
 
 def tune(**changes):
@@ -40,6 +44,11 @@ def go_on(**changes):
 
 def values(directory, name):
     return numpy.frombuffer(read_safetensors(directory / "checkpoint.safetensors")[1][name][2], "<f4")
+
+
+def kept(directory):
+    """The tensors of every weights file."""
+    return {f.name: read_safetensors(f)[1] for f in (directory / "weights").iterdir()}
 
 
 # --- weights ---
@@ -115,9 +124,7 @@ def test_two_epochs_and_two_more_are_four(source, whole, tmp_path):
     assert worker.events[0]["initial"]["fresh"] == [] and "fc.weight" in worker.events[0]["initial"]["taken"]
     done = worker.of("done")[0]
     assert done["epochs"] == 4 and done["best_epoch"] == whole.of("done")[0]["best_epoch"]
-    files = {f.name for f in (tmp_path / "job" / "weights").iterdir()}
-    best = f"epoch-{done['best_epoch']}.safetensors"  # the source has it when it was the source's
-    assert files == {"epoch-4.safetensors"} | ({best} if done["best_epoch"] > 2 else set())
+    assert kept(tmp_path / "job") == kept(whole.directory)
 
 
 @pytest.mark.parametrize("checkpoints", [1, 3, 4, 6])
@@ -169,6 +176,53 @@ def test_patience_begins_again(tmp_path):
     lend_state(tmp_path / "source", tmp_path / "job")
     worker, status = run(tmp_path / "job", go_on(**{**choosy, "epochs": 9}))
     assert status == DONE and worker.of("done")[0]["epochs"] == 3
+
+
+NO_BETTER = {"epochs": 3, "schedule": STILL, "average_decay": 0, "selection": {"metric": "loss"}}
+
+
+@pytest.fixture
+def ended(tmp_path):
+    """The directory of a job of one epoch, none better than which is to come."""
+    worker, status = run(tmp_path / "source", spec(**{**ADAM, "average_decay": 0, "selection": {"metric": "loss"}, "epochs": 1}))
+    assert status == DONE, worker.text()
+    lend_state(tmp_path / "source", tmp_path / "job")
+    return tmp_path / "source"
+
+
+def test_the_best_epoch_may_stay_the_source_s(ended, tmp_path):
+    best, changes = "epoch-1.safetensors", {**NO_BETTER, "schedule": {"kind": "constant", "lr": 1}}  # that spoils the weights
+    for known, checkpoints in ((0, 1), (1, 1), (1, None)):
+        worker = Worker(tmp_path / "job", go_on(**changes), known=known)
+        if checkpoints:
+            worker.until("checkpoint", checkpoints)
+            worker.kill()
+    assert worker.end() == DONE and worker.of("done")[0]["best_epoch"] == 1
+    assert {f.name for f in (tmp_path / "job" / "weights").iterdir()} == {best, "epoch-3.safetensors"}
+    assert (tmp_path / "job" / "weights" / best).read_bytes() == (ended / "weights" / best).read_bytes()
+
+
+def test_the_source_s_best_epoch_goes_when_a_better_one_comes(ended, tmp_path):
+    history = [json.loads(line) for line in (ended / "epochs.ndjson").read_text().splitlines()]
+    worker, status = run(tmp_path / "job", go_on(**{**NO_BETTER, "schedule": ADAM["schedule"]}))
+    losses = [e["validation"]["loss"] for e in history + worker.of("epoch")[1:]]
+    best = losses.index(min(losses)) + 1
+    assert status == DONE and worker.of("done")[0]["best_epoch"] == best > 1
+    assert set(kept(tmp_path / "job")) == {f"epoch-{best}.safetensors", "epoch-3.safetensors"}
+
+
+@pytest.mark.parametrize("damage, words", [
+    (None, "initial-best.safetensors"), (lambda data: data[:-4], "bytes of data"),
+    (lambda data: data.replace(b'"epoch":"1"', b'"epoch":"2"'), "is of epoch 2")])
+def test_best_weights_that_cannot_be_read_are_no_reason_to_fail(ended, tmp_path, damage, words):
+    file = tmp_path / "job" / "initial-best.safetensors"
+    if damage is None:
+        file.unlink()
+    else:
+        file.write_bytes(damage(file.read_bytes()))
+    worker, status = run(tmp_path / "job", go_on(**NO_BETTER))
+    assert status == DONE and "WARNING: the weights of the best epoch of job_source, 1, cannot be kept" in worker.text()
+    assert words in worker.text() and "epoch-1.safetensors" not in kept(tmp_path / "job")
 
 
 @pytest.mark.parametrize("changes, pointer, words", [
