@@ -67,9 +67,10 @@
  *   {"error": {"code": an err_name(), "text": "...", "pointer": "" or a field of "want"}}.
  *
  * Files in DIR, besides checkpoint.safetensors and epochs.ndjson, all written aside and renamed:
+ *   ("__metadata__" of each .safetensors file has "sha256", the digest of its data section, by which whoever reads it checks it)
  * - weights/epoch-N.safetensors: parameters and running statistics by name (the average where there is one) of the kept epochs,
- *   which are the last, the best and every keep_every-th. "__metadata__" has format, job, epoch, sha256 (that of the epoch's
- *   record), weights ("values" or "average"), spec, and what normalizes images: mean and deviation, one number a channel
+ *   which are the last, the best and every keep_every-th. "__metadata__" has format, job, epoch,
+ *   weights ("values" or "average"), spec, and what normalizes images: mean and deviation, one number a channel
  * - predictions.safetensors of the last epoch, over the whole test set: "softmax" F32 [n,classes], "labels" I32 [n], "predicted"
  *   I32 [n]; before "done"
  *

@@ -111,6 +111,19 @@ static bool read_item(const struct row *row, double low, const json_t *item, str
     return true;
 }
 
+static int refuse_rising(const struct row *row, double low, const json_t *item, size_t place, const char *pointer,
+                         struct err_list *errors) {
+    char shown[32];
+    if (json_is_number(item))
+        snprintf(shown, sizeof shown, "%.16g", json_number_value(item));
+    else
+        snprintf(shown, sizeof shown, "%s", row_type_name(item));
+    return err_add(
+        errors, ERR_FIELD, pointer,
+        "has %s as number %zu of the list; a whole number from %.16g to %.16g is possible there, each above the one before",
+        shown, place, low, row->max);
+}
+
 static int read_rising(const struct row *row, void *base, const char *pointer, const json_t *value, struct err_list *errors) {
     struct spec_list list = {0};
     size_t n = json_array_size(value);
@@ -119,9 +132,7 @@ static int read_rising(const struct row *row, void *base, const char *pointer, c
     for (size_t i = 0; i < n; i++) {
         double low = i > 0 ? list.values[i - 1] + 1 : row->min;
         if (!read_item(row, low, json_array_get(value, i), &list))
-            return err_add(errors, ERR_FIELD, pointer,
-                           "has at place %zu no whole number from %.16g to %.16g; each must be above the one before", i, low,
-                           row->max);
+            return refuse_rising(row, low, json_array_get(value, i), i + 1, pointer, errors);
     }
     memcpy(field(row, base), &list, sizeof list);
     return 0;
@@ -211,21 +222,36 @@ json_t *row_write(const struct row *row, const void *base) {
     return NULL;
 }
 
-void row_report_unknown(const json_t *object, const char *parent, const char *const *known, size_t n, struct err_list *errors) {
+static bool is_known(const char *key, const char *const *known, size_t n) {
+    for (size_t i = 0; i < n; i++)
+        if (strcmp(known[i], key) == 0)
+            return true;
+    return false;
+}
+
+/* nearest: a key that is known here, or NULL. places: where this key is known, or "". */
+static void report_unknown(const char *pointer, const char *nearest, const char *places, struct err_list *errors) {
+    if (places[0] != '\0' && nearest != NULL)
+        err_add(errors, ERR_UNKNOWN_FIELD, pointer, "is not a known field here; did you mean \"%s\", or %s?", nearest, places);
+    else if (places[0] != '\0')
+        err_add(errors, ERR_UNKNOWN_FIELD, pointer, "is not a known field here; did you mean %s?", places);
+    else if (nearest != NULL)
+        err_add(errors, ERR_UNKNOWN_FIELD, pointer, "is not a known field; did you mean \"%s\"?", nearest);
+    else
+        err_add(errors, ERR_UNKNOWN_FIELD, pointer, "is not a known field");
+}
+
+void row_report_unknown(const json_t *object, const char *parent, const char *const *known, size_t n, row_places_fn *places,
+                        struct err_list *errors) {
     const char *key;
     json_t *value;
     json_object_foreach((json_t *)object, key, value) {
-        bool is_known = false;
-        for (size_t i = 0; i < n && !is_known; i++)
-            is_known = strcmp(known[i], key) == 0;
-        if (is_known)
+        char pointer[160], elsewhere[160] = "";
+        if (is_known(key, known, n))
             continue;
-        char pointer[160];
         json_pointer(pointer, sizeof pointer, parent, key);
-        const char *nearest = json_nearest(key, known, n);
-        if (nearest != NULL)
-            err_add(errors, ERR_UNKNOWN_FIELD, pointer, "is not a known field; did you mean \"%s\"?", nearest);
-        else
-            err_add(errors, ERR_UNKNOWN_FIELD, pointer, "is not a known field");
+        if (places != NULL)
+            places(key, elsewhere, sizeof elsewhere);
+        report_unknown(pointer, json_nearest(key, known, n), elsewhere, errors);
     }
 }

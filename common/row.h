@@ -42,9 +42,13 @@ void row_set(const struct row *row, void *base, double value);
 /* The value in the struct at base. New reference; NULL when out of memory. */
 json_t *row_write(const struct row *row, const void *base);
 
-/* Reports the keys of object, which stands at the pointer parent, that are none of the n known ones, with the nearest of those.
- */
-void row_report_unknown(const json_t *object, const char *parent, const char *const *known, size_t n, struct err_list *errors);
+/* Writes where else in the document a key is known: pointers with " or " between them, "" when it is nowhere. */
+typedef void row_places_fn(const char *key, char *ret_places, size_t size);
+
+/* Reports the keys of object, which stands at the pointer parent, that are none of the n known ones, with the nearest of those
+ * and, unless places is NULL, with the right places of keys that stand at a wrong one. */
+void row_report_unknown(const json_t *object, const char *parent, const char *const *known, size_t n, row_places_fn *places,
+                        struct err_list *errors);
 
 /* "an object", "a number", "null". */
 const char *row_type_name(const json_t *value);

@@ -4,16 +4,21 @@
 #include <nettle/sha2.h>
 #include <stdint.h>
 
-void sha256_hex(const void *data, size_t size, char ret_hex[65]) {
+void sha256_hex_parts(const struct iovec *parts, size_t n, char ret_hex[65]) {
     static const char digits[] = "0123456789abcdef";
     struct sha256_ctx context;
     uint8_t digest[SHA256_DIGEST_SIZE];
     sha256_init(&context);
-    sha256_update(&context, size, data);
+    for (size_t i = 0; i < n; i++)
+        sha256_update(&context, parts[i].iov_len, parts[i].iov_base);
     sha256_digest(&context, sizeof digest, digest);
     for (size_t i = 0; i < sizeof digest; i++) {
         ret_hex[2 * i] = digits[digest[i] >> 4];
         ret_hex[2 * i + 1] = digits[digest[i] & 15];
     }
     ret_hex[64] = '\0';
+}
+
+void sha256_hex(const void *data, size_t size, char ret_hex[65]) {
+    sha256_hex_parts(&(struct iovec){(void *)data, size}, 1, ret_hex);
 }

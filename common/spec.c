@@ -75,7 +75,10 @@ enum { ROWS_N = sizeof rows / sizeof rows[0] };
 
 /* Objects of rows; "model" is another table, in spec_model.c. */
 static const char *const sections[] = {"optimizer", "schedule", "augment", "selection", "from"};
+static const char *const examples[] = {"{\"kind\": \"adam\"}", "{\"kind\": \"cosine\"}", "{\"crop\": 4, \"flip\": true}",
+                                       "{\"patience\": 5}", "{\"job\": \"job_...\"}"};
 enum { SECTIONS_N = sizeof sections / sizeof sections[0] };
+_Static_assert(sizeof examples / sizeof examples[0] == SECTIONS_N, "one example a section");
 
 /* What is being read: the spec so far, and where errors go. */
 struct reading {
@@ -86,6 +89,25 @@ struct reading {
 
 static void row_pointer(const struct row *row, char *ret_pointer, size_t size) {
     snprintf(ret_pointer, size, "%s%s/%s", row->section[0] != '\0' ? "/" : "", row->section, row->key);
+}
+
+static void add_place(const char *section, const char *key, char *places, size_t size) {
+    size_t used = strlen(places);
+    snprintf(places + used, size - used, "%s%s%s/%s", used > 0 ? " or " : "", section[0] != '\0' ? "/" : "", section, key);
+}
+
+void spec_places(const char *key, char *ret_places, size_t size) {
+    ret_places[0] = '\0';
+    for (int i = 0; i < ROWS_N; i++)
+        if (strcmp(rows[i].key, key) == 0)
+            add_place(rows[i].section, key, ret_places, size);
+    for (int i = 0; i < SECTIONS_N; i++)
+        if (strcmp(sections[i], key) == 0)
+            add_place("", key, ret_places, size);
+    if (strcmp(key, "model") == 0)
+        add_place("", key, ret_places, size);
+    if (spec_model_has(key))
+        add_place("model", key, ret_places, size);
 }
 
 /* Keys of an object that no row knows. The outermost object also holds the sections. */
@@ -102,7 +124,7 @@ static void report_unknown(struct reading *r, const char *section, const json_t 
         known[n++] = "model";
     char parent[32];
     snprintf(parent, sizeof parent, "%s%s", outermost ? "" : "/", section);
-    row_report_unknown(object, parent, known, n, r->errors);
+    row_report_unknown(object, parent, known, n, spec_places, r->errors);
 }
 
 /* Reads the fields of one section. object may be NULL: nothing was given. */
@@ -123,15 +145,34 @@ static void read_section(struct reading *r, const char *section, const json_t *o
     }
 }
 
-/* Reads the object of a section, if it is there. */
-static void read_nested(struct reading *r, const char *section, const json_t *doc) {
-    const json_t *value = json_object_get(doc, section);
-    char pointer[32];
-    snprintf(pointer, sizeof pointer, "/%s", section);
-    if (value != NULL && !json_is_object(value))
-        err_add(r->errors, ERR_FIELD, pointer, "must be an object, not %s", row_type_name(value));
+/* The row of a section that has a choice of that name; NULL: none has. */
+static const struct row *row_of_choice(const char *section, const char *name) {
+    for (int i = 0; i < ROWS_N; i++)
+        for (int k = 0; strcmp(rows[i].section, section) == 0 && rows[i].choices != NULL && rows[i].choices[k] != NULL; k++)
+            if (strcmp(rows[i].choices[k], name) == 0)
+                return &rows[i];
+    return NULL;
+}
+
+/* A section that is no object: says which one was probably meant. */
+static void refuse_section(struct reading *r, int section, const char *pointer, const json_t *value) {
+    const struct row *row = json_is_string(value) ? row_of_choice(sections[section], json_string_value(value)) : NULL;
+    if (row != NULL)
+        err_add(r->errors, ERR_FIELD, pointer, "must be an object such as {\"%s\": \"%s\"}, not a string", row->key,
+                json_string_value(value));
     else
-        read_section(r, section, value);
+        err_add(r->errors, ERR_FIELD, pointer, "must be an object such as %s, not %s", examples[section], row_type_name(value));
+}
+
+/* Reads the object of a section, if it is there. */
+static void read_nested(struct reading *r, int section, const json_t *doc) {
+    const json_t *value = json_object_get(doc, sections[section]);
+    char pointer[32];
+    snprintf(pointer, sizeof pointer, "/%s", sections[section]);
+    if (value != NULL && !json_is_object(value))
+        refuse_section(r, section, pointer, value);
+    else
+        read_section(r, sections[section], value);
 }
 
 /* The kind chosen in a section whose fields depend on one, as a bit; all bits elsewhere. */
@@ -177,13 +218,24 @@ static void set_optimizer_defaults(struct reading *r, const json_t *doc) {
         s->optimizer.weight_decay = s->optimizer.kind == OPTIMIZER_ADAMW ? 0.01 : 0;
 }
 
+/* Milestones that no epoch begins after would change nothing. */
+static void check_milestones(struct reading *r) {
+    const struct spec_list *milestones = &r->spec->schedule.milestones;
+    if (r->spec->schedule.kind != SCHEDULE_MULTI_STEP)
+        return;
+    if (milestones->n == 0)
+        err_add(r->errors, ERR_FIELD, "/schedule/milestones", "is missing; the schedule \"multi_step\" needs a list of epochs");
+    else if (milestones->values[milestones->n - 1] >= r->spec->epochs)
+        err_add(r->errors, ERR_FIELD, "/schedule/milestones",
+                "has %d, which has no effect in a job of %d epochs: a milestone must be below \"epochs\"",
+                milestones->values[milestones->n - 1], r->spec->epochs);
+}
+
 static void check_selection(struct reading *r, const json_t *doc) {
     const struct spec *s = r->spec;
     if (s->selection.patience > 0 && s->validation_fraction == 0)
         err_add(r->errors, ERR_FIELD, "/selection/patience",
                 "needs a validation set to look at; set \"validation_fraction\", for example to 0.1");
-    if (s->schedule.kind == SCHEDULE_MULTI_STEP && s->schedule.milestones.n == 0)
-        err_add(r->errors, ERR_FIELD, "/schedule/milestones", "is missing; the schedule \"multi_step\" needs a list of epochs");
     if (json_object_get(doc, "from") != NULL && s->from.job[0] == '\0')
         err_add(r->errors, ERR_FIELD, "/from/job", "is missing");
     if (s->from.resume && s->from.epoch != 0)
@@ -194,6 +246,7 @@ static void check_together(struct reading *r, const json_t *doc) {
     const struct spec *s = r->spec;
     check_kinds(r, doc);
     check_selection(r, doc);
+    check_milestones(r);
     if (s->optimizer.nesterov && s->optimizer.momentum == 0)
         err_add(r->errors, ERR_FIELD, "/optimizer/nesterov", "needs a momentum above 0; \"momentum\" is 0");
     if (s->schedule.kind == SCHEDULE_COSINE && s->schedule.min_lr > s->schedule.lr)
@@ -262,14 +315,14 @@ int spec_parse(const json_t *doc, const struct spec_context *context, struct spe
     struct spec spec = {0};
     struct reading r = {context, &spec, errors};
     if (!json_is_object(doc))
-        return err_add(errors, ERR_FIELD, "", "a job must be a JSON object, not %s", row_type_name(doc));
+        return err_add(errors, ERR_FIELD, "", "must be a JSON object, not %s", row_type_name(doc));
     size_t before = errors->n + errors->dropped;
     const struct dataset_card *card = read_dataset(&r, doc);
     set_defaults(&r, card);
     read_section(&r, "", doc);
     spec_model_read(json_object_get(doc, "model"), &spec.model, errors);
     for (int i = 0; i < SECTIONS_N; i++)
-        read_nested(&r, sections[i], doc);
+        read_nested(&r, i, doc);
     if (spec.threads > context->threads_max)
         err_add(errors, ERR_FIELD, "/threads", "is %d; this machine has %d", spec.threads, context->threads_max);
     if (errors->n + errors->dropped == before) {

@@ -46,6 +46,19 @@ static const struct row preset_row = {"", "preset", ROW_TEXT, offsetof(struct sp
 static const struct row stage_row = {"", "stage", ROW_INT, offsetof(struct spec_override, stage), .min = 1, .max = 32};
 static const struct row layers_row = {"", "layers", ROW_TEXT, offsetof(struct spec_override, layers), .min = 1, .max = 63};
 
+/* Beside the options. */
+static const char *const model_keys[] = {"preset", "layers", "overrides", NULL};
+
+bool spec_model_has(const char *key) {
+    for (int i = 0; model_keys[i] != NULL; i++)
+        if (strcmp(model_keys[i], key) == 0)
+            return true;
+    for (int i = 0; i < OPTIONS_N; i++)
+        if (strcmp(options[i].key, key) == 0)
+            return true;
+    return false;
+}
+
 const char *spec_option_name(enum spec_option option) {
     return options[option].key;
 }
@@ -63,7 +76,7 @@ static size_t known_keys(const char *const *more, const char *ret_keys[OPTIONS_N
 static void report_unknown(const json_t *object, const char *pointer, const char *const *more, struct err_list *errors) {
     const char *keys[OPTIONS_N + 3];
     size_t n = known_keys(more, keys);
-    row_report_unknown(object, pointer, keys, n, errors);
+    row_report_unknown(object, pointer, keys, n, spec_places, errors);
 }
 
 static void read_options(const json_t *object, const char *parent, struct spec_options *ret_options, struct err_list *errors) {
@@ -148,10 +161,9 @@ static void read_layers(const json_t *object, json_t *layers, struct spec_model 
 }
 
 static void read_object(const json_t *object, struct spec_model *model, struct err_list *errors) {
-    static const char *const more[] = {"preset", "layers", "overrides", NULL};
     const json_t *preset = json_object_get(object, "preset");
     json_t *layers = json_object_get(object, "layers");
-    report_unknown(object, "/model", more, errors);
+    report_unknown(object, "/model", model_keys, errors);
     if ((preset == NULL) == (layers == NULL)) {
         err_add(errors, ERR_FIELD, "/model", "needs %s: \"preset\", a name such as \"resnet20\", or \"layers\", a list of layers",
                 preset == NULL ? "one of" : "only one of");

@@ -82,7 +82,7 @@ static int check_keys(const struct graph_node *node, const json_t *object, const
     for (int i = 0; i < ATTRIBUTES_N; i++)
         if (has(node, &attributes[i]))
             known[n++] = attributes[i].key;
-    row_report_unknown(object, parent, known, n, &errors);
+    row_report_unknown(object, parent, known, n, NULL, &errors);
     return errors.n > 0 ? blame(node, &errors.items[0], err) : 0;
 }
 

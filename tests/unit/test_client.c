@@ -415,7 +415,7 @@ static void epochs_fit_a_line(void **state) {
     struct term term = {.columns = 80};
     json_t *epoch = epoch_of(2);
     begin_capture();
-    report_epoch_heading(&term);
+    report_epoch_heading(&term, epoch);
     report_epoch_row(epoch, 5);
     report_epoch_line(epoch, 5);
     const char *text = end_capture();
