@@ -1,6 +1,4 @@
 /* GET /v1/presets/{name}/layers: a preset as the document of its layers, to be edited and submitted. */
-#include <string.h>
-
 #include "server/api/private.h"
 #include "server/api/submit.h"
 
@@ -9,13 +7,8 @@ json_t *layers_document(const struct graph *graph) {
 }
 
 static int check_preset(const char *name, struct err *err) {
-    size_t n;
-    const struct graph_preset *presets = graph_presets(&n);
-    for (size_t i = 0; i < n; i++) {
-        if (strcmp(presets[i].name, name) == 0)
-            return 0;
-    }
-    return err_set(err, ERR_NOT_FOUND, "there is no preset \"%.40s\"; GET /v1/presets lists them", name);
+    struct err why = {0};
+    return graph_preset_find(name, &why) != NULL ? 0 : err_set(err, ERR_NOT_FOUND, "%s", why.text);
 }
 
 /* The preset with its defaults, for the images of a data set. */

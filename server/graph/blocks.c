@@ -26,17 +26,21 @@ static int block_width(struct builder *b, const struct block *block, int i) {
     return build_width(b, named(block, "conv", i).text, block->channels * (wide ? BOTTLENECK_FACTOR : 1));
 }
 
+/* Whether the i-th convolution of a block is a 1x1 one. */
+static bool is_pointwise(const struct builder *b, int i) {
+    return b->design->bottleneck && i != 2;
+}
+
 /* The i-th convolution of a block, from 1. The first 3x3 one strides, as in torchvision. */
 static void block_conv(struct builder *b, const struct block *block, int i, int stride) {
     struct layer_name name = named(block, "conv", i);
-    bool bottleneck = b->design->bottleneck, pointwise = bottleneck && i != 2;
-    int kernel = pointwise ? 1 : option_of(b, name.text, OPTION_KERNEL)->kernel;
+    int kernel = is_pointwise(b, i) ? 1 : option_of(b, name.text, OPTION_KERNEL)->kernel;
     if (i == convs_n(b))
         build_dropout(b, named(block, "dropout", 0).text, name.text, OPTION_BLOCK_DROPOUT);
     build_conv(b, name.text,
                (struct build_conv){.channels = block_width(b, block, i),
                                    .kernel = kernel,
-                                   .stride = i == (bottleneck ? 2 : 1) ? stride : 1,
+                                   .stride = i == (b->design->bottleneck ? 2 : 1) ? stride : 1,
                                    .pad = build_same_pad(kernel),
                                    .bias = build_bias(b, named(block, "bn", i).text)});
 }
@@ -83,9 +87,28 @@ static void after_conv(struct builder *b, const struct block *block, int i) {
         build_act(b, named(block, "act", i).text);
 }
 
+/* The two ways of a block do not meet: where a kernel is even, that is why, and the kernel is to blame rather than the addition.
+ */
+static void blame_even_kernel(struct builder *b, const struct block *block) {
+    for (int i = 1; i <= convs_n(b); i++) {
+        const struct spec_options *set = option_of(b, named(block, "conv", i).text, OPTION_KERNEL);
+        if (is_pointwise(b, i) || set->kernel % 2 != 0 || b->err->code != ERR_SHAPE || b->err->pointer[0] != '\0')
+            continue;
+        char pointer[96];
+        struct err why = *b->err;
+        option_pointer(b, set, OPTION_KERNEL, pointer, sizeof pointer);
+        *b->err = (struct err){0};
+        err_at(b->err, ERR_SHAPE, pointer,
+               "is %d; in a residual block it must be odd, so that the images keep their size. %.300s", set->kernel, why.text);
+    }
+}
+
 static void add_up(struct builder *b, const struct block *block, int skip) {
-    if (skip >= 0)
-        build_layer(b, named(block, "add", 0).text, (struct graph_node){.op = OP_ADD, .inputs = {b->at, skip}, .inputs_n = 2});
+    if (skip < 0 || b->at < 0)
+        return;
+    build_layer(b, named(block, "add", 0).text, (struct graph_node){.op = OP_ADD, .inputs = {b->at, skip}, .inputs_n = 2});
+    if (b->at < 0)
+        blame_even_kernel(b, block);
 }
 
 /* Pools first, if the stage does not stride, so that both ways of the block see the smaller image. Returns the stride left. */

@@ -52,6 +52,10 @@ const struct spec_options *option_of_model(struct builder *b, enum spec_option o
 /* The last override that holds for the layer and sets the option; NULL: none does. */
 const struct spec_options *option_of_override(struct builder *b, const char *layer, enum spec_option option);
 
+/* The pointer to an option of a set that the job or an override chose: "/model/kernel". */
+void option_pointer(const struct builder *b, const struct spec_options *set, enum spec_option option, char *ret_pointer,
+                    size_t size);
+
 /* Whether the options are the preset's own: not chosen by anyone. */
 static inline bool option_is_own(const struct builder *b, const struct spec_options *options) {
     return options == &b->design->own;

@@ -129,6 +129,9 @@ struct graph_preset {
 
 const struct graph_preset *graph_presets(size_t *ret_n);
 
+/* The preset of a name, or NULL and an error with the nearest name. */
+const struct graph_preset *graph_preset_find(const char *name, struct err *err);
+
 /* Builds a model, which is a preset with its options or a list of layers, for images of a shape. Errors: ERR_FIELD at the wrong
  * field ("/model/preset", "/model/overrides/0/layers", "/model/layers/3/kernel"), ERR_SHAPE naming the layer. */
 int graph_build(const struct spec_model *model, struct graph_shape input, int classes, struct graph **ret_graph, struct err *err);

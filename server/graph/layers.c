@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/choices.h"
 #include "common/json.h"
 #include "common/row.h"
 #include "server/graph/private.h"
@@ -140,21 +141,21 @@ static int refuse_later(const struct reading *r, int i, int from, const char *po
                   name, other, other);
 }
 
-/* The known name nearest to a wrong one; NULL: none is near. */
-static const char *nearest_name(const struct reading *r, const char *name) {
-    const char **known = calloc((size_t)r->n + 1, sizeof *known);
+/* The name that layer i could take as its input, its own and later ones excepted, nearest to a wrong one; NULL: none is near. */
+static const char *nearest_name(const struct reading *r, int i, const char *name) {
+    const char **known = calloc((size_t)i + 1, sizeof *known);
     if (known == NULL)
         return NULL; /* only a message gets less helpful */
     known[0] = "input";
-    for (int i = 0; i < r->n; i++)
-        known[i + 1] = name_of(r, i);
-    const char *nearest = json_nearest(name, known, (size_t)r->n + 1);
+    for (int k = 0; k < i; k++)
+        known[k + 1] = name_of(r, k);
+    const char *nearest = json_nearest(name, known, (size_t)i + 1);
     free(known);
     return nearest;
 }
 
 static int refuse_unknown(const struct reading *r, int i, const char *input, const char *pointer) {
-    const char *nearest = nearest_name(r, input);
+    const char *nearest = nearest_name(r, i, input);
     return err_at(r->err, ERR_FIELD, pointer, "Layer '%s' takes its input from '%.80s', which is no layer%s%s%s", name_of(r, i),
                   input, nearest != NULL ? "; did you mean '" : "", nearest != NULL ? nearest : "", nearest != NULL ? "'?" : "");
 }
@@ -196,27 +197,57 @@ static bool is_listed(enum graph_op op) {
     return op != OP_INPUT && op != OP_LOSS;
 }
 
+static bool is_activation(const char *name) {
+    for (int i = 0; choices_activation[i] != NULL; i++)
+        if (strcmp(choices_activation[i], name) == 0)
+            return true;
+    return false;
+}
+
+/* An op that is not there: the nearest one, or all. */
+static int refuse_unknown_op(const struct reading *r, const char *layer, const char *op, const char *pointer) {
+    const char *known[GRAPH_OPS_N];
+    char list[256] = "";
+    size_t n = 0, used = 0;
+    for (int k = 0; k < GRAPH_OPS_N; k++) {
+        if (!is_listed((enum graph_op)k))
+            continue;
+        known[n] = graph_op_name((enum graph_op)k);
+        used += (size_t)snprintf(list + used, sizeof list - used, "%s%s", n == 0 ? "" : ", ", known[n]);
+        n++;
+    }
+    const char *nearest = json_nearest(op, known, n);
+    if (nearest != NULL)
+        return err_at(r->err, ERR_FIELD, pointer, "Layer '%s': there is no op \"%.40s\"; did you mean \"%s\"?", layer, op,
+                      nearest);
+    return err_at(r->err, ERR_FIELD, pointer, "Layer '%s': there is no op \"%.40s\"; ops are %s", layer, op, list);
+}
+
+/* PyTorch has modules for what is the kind of an activation here, or belongs to the loss. */
+static int refuse_op(const struct reading *r, const char *layer, const char *op, const char *pointer) {
+    if (is_activation(op))
+        return err_at(r->err, ERR_FIELD, pointer,
+                      "Layer '%s': there is no op \"%s\"; use \"op\": \"activation\", \"kind\": \"%s\"", layer, op, op);
+    if (strstr(op, "softmax") != NULL || strstr(op, "loss") != NULL)
+        return err_at(r->err, ERR_FIELD, pointer,
+                      "Layer '%s': there is no op \"%.40s\"; the server adds softmax and loss at the end, behind the last layer",
+                      layer, op);
+    return refuse_unknown_op(r, layer, op, pointer);
+}
+
 static int read_op(const struct reading *r, int i, struct graph_node *node) {
     const json_t *op = json_object_get(json_array_get(r->list, (size_t)i), "op");
-    const char *known[GRAPH_OPS_N], *name = json_string_value(op);
-    size_t n = 0;
+    const char *name = json_string_value(op);
     char pointer[POINTER_MAX];
     layer_pointer(i, "op", pointer);
     if (name == NULL)
         return err_at(r->err, ERR_FIELD, pointer, "Layer '%s' needs an \"op\", such as \"conv\"", node->name);
     for (int k = 0; k < GRAPH_OPS_N; k++) {
         node->op = (enum graph_op)k;
-        if (!is_listed(node->op))
-            continue;
-        known[n++] = graph_op_name(node->op);
-        if (strcmp(name, graph_op_name(node->op)) == 0)
+        if (is_listed(node->op) && strcmp(name, graph_op_name(node->op)) == 0)
             return 0;
     }
-    const char *nearest = json_nearest(name, known, n);
-    return err_at(r->err, ERR_FIELD, pointer, "Layer '%s': there is no op \"%.40s\"%s%s%s", node->name, name,
-                  nearest != NULL ? "; did you mean \""
-                                  : "; ops are conv, linear, batch_norm, activation, add, concat, max_pool, ...",
-                  nearest != NULL ? nearest : "", nearest != NULL ? "\"?" : "");
+    return refuse_op(r, node->name, name, pointer);
 }
 
 /* "out_features": "classes" stands for as many outputs as the data set has classes. Returns a new reference to the layer with the

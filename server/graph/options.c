@@ -59,6 +59,14 @@ const struct spec_options *option_of(struct builder *b, const char *layer, enum 
     return override != NULL ? override : model;
 }
 
+void option_pointer(const struct builder *b, const struct spec_options *set, enum spec_option option, char *ret_pointer,
+                    size_t size) {
+    snprintf(ret_pointer, size, "/model/%s", spec_option_name(option));
+    for (int i = 0; i < b->model->overrides_n; i++)
+        if (set == &b->model->overrides[i].options)
+            snprintf(ret_pointer, size, "/model/overrides/%d/%s", i, spec_option_name(option));
+}
+
 /* --- what had no effect --- */
 
 /* What an option is for. */

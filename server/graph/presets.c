@@ -143,7 +143,7 @@ const struct graph_preset *graph_presets(size_t *ret_n) {
     return presets;
 }
 
-static const struct graph_preset *find(const char *name, struct err *err) {
+const struct graph_preset *graph_preset_find(const char *name, struct err *err) {
     const char *names[PRESETS_N];
     for (int i = 0; i < PRESETS_N; i++) {
         names[i] = presets[i].name;
@@ -152,10 +152,10 @@ static const struct graph_preset *find(const char *name, struct err *err) {
     }
     const char *near = json_nearest(name, names, PRESETS_N);
     if (near != NULL)
-        err_at(err, ERR_FIELD, "/model/preset", "There is no preset '%s'; did you mean '%s'?", name, near);
+        err_at(err, ERR_FIELD, "/model/preset", "There is no preset '%.40s'; did you mean '%s'?", name, near);
     else
         err_at(err, ERR_FIELD, "/model/preset",
-               "There is no preset '%s'; known ones are resnet20, plain20, vgg16, simplecnn, ...; GET /v1/presets lists them",
+               "There is no preset '%.40s'; known ones are resnet20, plain20, vgg16, simplecnn, ...; GET /v1/presets lists them",
                name);
     return NULL;
 }
@@ -178,7 +178,7 @@ static int build_preset(const struct spec_model *model, struct graph *graph, con
 
 static int preset_build(const struct spec_model *model, struct graph_shape input, int classes, struct graph **ret_graph,
                         struct err *err) {
-    const struct graph_preset *preset = find(model->preset, err);
+    const struct graph_preset *preset = graph_preset_find(model->preset, err);
     if (preset == NULL || check_depth(model, preset, err) < 0)
         return -1;
     struct graph *graph = graph_new(preset->title, input, err);
