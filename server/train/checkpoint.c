@@ -1,6 +1,6 @@
 /* Writes the checkpoint of a running job, DIR/checkpoint.safetensors: the tensors of tensors.h, the sums of layers.h, and in
- * "__metadata__" all else that an exact resume needs. To change the format: change CHECKPOINT_FORMAT; older files are then
- * refused. */
+ * "__metadata__" all else that an exact resume needs, with the data's SHA-256. To change the format: change CHECKPOINT_FORMAT;
+ * older files are then refused. */
 #include <stdlib.h>
 #include <string.h>
 

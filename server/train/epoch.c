@@ -155,7 +155,7 @@ static void say_epoch(const struct trainer *t, const struct outcome *outcome) {
 }
 
 static int write_predictions(const struct trainer *t, const struct outcome *outcome, struct err *err) {
-    json_t *metadata = json_pack("{s:s, s:s}", "job", t->job->id, "sha256", outcome->weights_sha256);
+    json_t *metadata = json_pack("{s:s, s:s}", "job", t->job->id, "weights_sha256", outcome->weights_sha256);
     int rc = metadata == NULL || metadata_put(metadata, "epoch", "%d", t->state.epoch + 1) != 0
                  ? err_set(err, ERR_MEMORY, "out of memory while writing the predictions")
                  : predictions_write(&outcome->predictions, t->job->dir, metadata, err);
@@ -166,7 +166,7 @@ static int write_predictions(const struct trainer *t, const struct outcome *outc
 /* All that belongs to the epoch is on disk before the checkpoint that counts it, and what that one no longer needs goes after it:
  * whatever happens, the next attempt has what its checkpoint speaks of, and does again what it does not. */
 static int keep(struct trainer *t, const struct outcome *outcome, const json_t *event, struct err *err) {
-    if (weights_write(t, t->state.epoch + 1, outcome->weights_sha256, err) != 0)
+    if (weights_write(t, t->state.epoch + 1, err) != 0)
         return -1;
     if (is_last(t, outcome) && write_predictions(t, outcome, err) != 0)
         return -1;

@@ -137,7 +137,7 @@ int measure_activations(struct trainer *t, struct activations *activations, stru
 int weights_take(struct trainer *t, char ret_sha256[65], struct err *err);
 
 /* Writes the file of an epoch from t->tensors, as weights_take left them. */
-int weights_write(const struct trainer *t, int epoch, const char *sha256, struct err *err);
+int weights_write(const struct trainer *t, int epoch, struct err *err);
 
 /* Makes the file at a path the weights of an epoch, by a link. */
 int weights_link(const struct trainer *t, int epoch, const char *path, struct err *err);
@@ -148,7 +148,7 @@ int weights_prune(const struct trainer *t, struct err *err);
 /* --- checkpoint.c: DIR/checkpoint.safetensors --- */
 
 #define CHECKPOINT_FILE "checkpoint.safetensors"
-#define CHECKPOINT_FORMAT "residuum-checkpoint-2"
+#define CHECKPOINT_FORMAT "residuum-checkpoint-3"
 #define CHECKPOINT_LAYERS "training.layers" /* the tensor of struct layers */
 
 /* Writes tensors, sums and state; reports it by an event. */

@@ -6,9 +6,10 @@
 
 #include "common/file.h"
 #include "common/json.h"
+#include "common/sha256.h"
 
 enum { SIZE_BYTES = 8, ALIGNMENT = 8, HEADER_PARTS = 3 };
-static const char metadata_key[] = "__metadata__";
+static const char metadata_key[] = "__metadata__", digest_key[] = "sha256";
 
 /* --- types --- */
 
@@ -54,9 +55,11 @@ static json_t *entry_json(const struct safetensors_entry *entry, size_t begin) {
                      (json_int_t)(begin + entry_bytes(entry)));
 }
 
-static json_t *header_json(const json_t *metadata, const struct safetensors_entry *entries, size_t entries_n) {
-    json_t *header = json_object();
-    int rc = json_object_set_new(header, metadata_key, json_copy((json_t *)metadata));
+static json_t *header_json(const json_t *metadata, const char *sha256, const struct safetensors_entry *entries,
+                           size_t entries_n) {
+    json_t *header = json_object(), *with_digest = json_copy((json_t *)metadata);
+    int rc = json_object_set_new(with_digest, digest_key, json_string(sha256));
+    rc |= json_object_set_new(header, metadata_key, with_digest);
     size_t at = 0;
     for (size_t i = 0; i < entries_n && rc == 0; i++) {
         rc = json_object_set_new(header, entries[i].name, entry_json(&entries[i], at));
@@ -68,9 +71,21 @@ static json_t *header_json(const json_t *metadata, const struct safetensors_entr
     return NULL;
 }
 
-/* parts has room for three parts more than there are tensors. */
-static int write_parts(const char *dir, const char *name, const char *header, const struct safetensors_entry *entries,
-                       size_t entries_n, struct iovec *parts, int64_t *ret_bytes, struct err *err) {
+/* The header's text; data: room for as many parts as there are tensors. */
+static char *header_text(const json_t *metadata, const struct safetensors_entry *entries, size_t entries_n, struct iovec *data) {
+    char sha256[65];
+    for (size_t i = 0; i < entries_n; i++)
+        data[i] = (struct iovec){(void *)entries[i].values, entry_bytes(&entries[i])};
+    sha256_hex_parts(data, entries_n, sha256);
+    json_t *header = header_json(metadata, sha256, entries, entries_n);
+    char *text = header == NULL ? NULL : json_text(header);
+    json_decref(header);
+    return text;
+}
+
+/* parts: room for the header's, then those of the data. */
+static int write_parts(const char *dir, const char *name, const char *header, struct iovec *parts, size_t data_n,
+                       int64_t *ret_bytes, struct err *err) {
     static const char spaces[ALIGNMENT + 1] = "        ";
     size_t length = strlen(header), fill = (ALIGNMENT - length % ALIGNMENT) % ALIGNMENT;
     uint64_t size = length + fill;
@@ -81,11 +96,9 @@ static int write_parts(const char *dir, const char *name, const char *header, co
     parts[1] = (struct iovec){(char *)header, length};
     parts[2] = (struct iovec){(char *)spaces, fill};
     size_t bytes = SIZE_BYTES + size;
-    for (size_t i = 0; i < entries_n; i++) {
-        parts[HEADER_PARTS + i] = (struct iovec){(void *)entries[i].values, entry_bytes(&entries[i])};
-        bytes += entry_bytes(&entries[i]);
-    }
-    if (file_write(dir, name, parts, HEADER_PARTS + (int)entries_n, err) != 0)
+    for (size_t i = 0; i < data_n; i++)
+        bytes += parts[HEADER_PARTS + i].iov_len;
+    if (file_write(dir, name, parts, HEADER_PARTS + (int)data_n, err) != 0)
         return -1;
     *ret_bytes = (int64_t)bytes;
     return 0;
@@ -93,12 +106,10 @@ static int write_parts(const char *dir, const char *name, const char *header, co
 
 int safetensors_write(const char *dir, const char *name, const json_t *metadata, const struct safetensors_entry *entries,
                       size_t entries_n, int64_t *ret_bytes, struct err *err) {
-    json_t *header = header_json(metadata, entries, entries_n);
-    char *text = header == NULL ? NULL : json_text(header);
     struct iovec *parts = calloc(HEADER_PARTS + entries_n, sizeof *parts);
-    int rc = text == NULL || parts == NULL ? err_set(err, ERR_MEMORY, "out of memory while writing %s", name)
-                                           : write_parts(dir, name, text, entries, entries_n, parts, ret_bytes, err);
-    json_decref(header);
+    char *text = parts == NULL ? NULL : header_text(metadata, entries, entries_n, parts + HEADER_PARTS);
+    int rc = text == NULL ? err_set(err, ERR_MEMORY, "out of memory while writing %s", name)
+                          : write_parts(dir, name, text, parts, entries_n, ret_bytes, err);
     free(text);
     free(parts);
     return rc;
@@ -255,16 +266,35 @@ int safetensors_parse(const char *what, const void *bytes, size_t size, struct s
     return 0;
 }
 
+static int check_digest(const char *what, const struct safetensors *file, struct err *err) {
+    const char *wanted = json_string_value(json_object_get(file->metadata, digest_key));
+    char sha256[65];
+    if (wanted == NULL)
+        return err_set(err, ERR_DATA, "%s: __metadata__ has no \"%s\" of the data; an older program wrote it, or another one",
+                       what, digest_key);
+    sha256_hex(file->data, file->data_size, sha256);
+    if (strcmp(wanted, sha256) != 0)
+        return err_set(err, ERR_DATA, "%s: the SHA-256 of its data is %s where __metadata__ says \"%.64s\": it is damaged", what,
+                       sha256, wanted);
+    return 0;
+}
+
 int safetensors_open(const char *path, const char *what, size_t size_max, struct safetensors *ret_file, struct err *err) {
     size_t size;
     char *bytes;
     if (file_read(path, size_max, &bytes, &size, err) != 0)
         return -1;
-    if (safetensors_parse(what, bytes, size, ret_file, err) != 0) {
+    struct safetensors file;
+    if (safetensors_parse(what, bytes, size, &file, err) != 0) {
         free(bytes);
         return -1;
     }
-    ret_file->bytes = bytes;
+    file.bytes = bytes;
+    if (check_digest(what, &file, err) != 0) {
+        safetensors_done(&file);
+        return -1;
+    }
+    *ret_file = file;
     return 0;
 }
 

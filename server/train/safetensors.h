@@ -26,7 +26,8 @@ struct safetensors_entry {
 };
 
 /* Writes DIR/NAME whole or not at all, the tensors in the order given: those of eight bytes should come first, so that all are
- * aligned. metadata: an object of strings. *ret_bytes is the file's size. */
+ * aligned. metadata: an object of strings; "sha256" is added, the digest of the data, that is of all tensors. *ret_bytes is the
+ * file's size. */
 int safetensors_write(const char *dir, const char *name, const json_t *metadata, const struct safetensors_entry *entries,
                       size_t entries_n, int64_t *ret_bytes, struct err *err);
 
@@ -44,7 +45,7 @@ struct safetensors {
 int safetensors_parse(const char *what, const void *bytes, size_t size, struct safetensors *ret_file, struct err *err);
 void safetensors_done(struct safetensors *file);
 
-/* Reads the file at a path, of size_max bytes at most, and parses it. */
+/* Reads the file at a path, of size_max bytes at most, parses it and checks its data by "sha256". */
 int safetensors_open(const char *path, const char *what, size_t size_max, struct safetensors *ret_file, struct err *err);
 
 /* Whether there is a tensor of this name, type and shape. */

@@ -31,9 +31,9 @@ int weights_take(struct trainer *t, char ret_sha256[65], struct err *err) {
 
 /* --- writing --- */
 
-static json_t *metadata_json(const struct trainer *t, int epoch, const char *sha256) {
-    json_t *metadata = json_pack("{s:s, s:s, s:s, s:s, s:s}", "format", format_name, "job", t->job->id, "sha256", sha256,
-                                 "weights", exported(t) == TENSOR_AVERAGE ? "average" : "values", "spec", t->job->spec_text);
+static json_t *metadata_json(const struct trainer *t, int epoch) {
+    json_t *metadata = json_pack("{s:s, s:s, s:s, s:s}", "format", format_name, "job", t->job->id, "weights",
+                                 exported(t) == TENSOR_AVERAGE ? "average" : "values", "spec", t->job->spec_text);
     if (metadata != NULL && metadata_put(metadata, "epoch", "%d", epoch) == 0 && normal_put(metadata, &t->data) == 0)
         return metadata;
     json_decref(metadata);
@@ -64,8 +64,8 @@ static int write_entries(const struct trainer *t, int epoch, const json_t *metad
     return safetensors_write(dir, name, metadata, entries, (size_t)t->graph->params_n, &bytes, err);
 }
 
-int weights_write(const struct trainer *t, int epoch, const char *sha256, struct err *err) {
-    json_t *metadata = metadata_json(t, epoch, sha256);
+int weights_write(const struct trainer *t, int epoch, struct err *err) {
+    json_t *metadata = metadata_json(t, epoch);
     struct safetensors_entry *entries = calloc((size_t)t->graph->params_n + 1, sizeof *entries);
     int rc = metadata == NULL || entries == NULL
                  ? err_set(err, ERR_MEMORY, "out of memory while writing the weights of epoch %d", epoch)

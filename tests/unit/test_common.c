@@ -171,6 +171,9 @@ static void sha256_known_answer(void **state) {
     char hex[65];
     sha256_hex("abc", 3, hex);
     assert_string_equal(hex, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+    char a[] = "a", bc[] = "bc", of_parts[65];
+    sha256_hex_parts((struct iovec[]){{a, 1}, {a, 0}, {bc, 2}}, 3, of_parts);
+    assert_string_equal(of_parts, hex);
 }
 
 static void errors_keep_the_first(void **state) {

@@ -101,6 +101,31 @@ static void comes_back(void **state) {
     free(bytes);
 }
 
+/* Whichever byte of the data has changed. */
+static void opens_what_was_written_only(void **state) {
+    (void)state;
+    struct err err = {0};
+    int64_t written;
+    char path[64], *bytes;
+    size_t size;
+    struct safetensors file;
+    snprintf(path, sizeof path, "%s/x.safetensors", temporary_dir());
+    assert_int_equal(write_sample(&written, &err), 0);
+    assert_int_equal(safetensors_open(path, "x", 1 << 20, &file, &err), 0);
+    size_t data_size = file.data_size;
+    safetensors_done(&file);
+    assert_int_equal(read_sample(&bytes, &size, &err), 0);
+    for (size_t at = size - data_size; at < size; at++) {
+        struct err reason = {0};
+        bytes[at] ^= 64;
+        assert_int_equal(file_write(temporary_dir(), "x.safetensors", &(struct iovec){bytes, size}, 1, &err), 0);
+        assert_int_equal(safetensors_open(path, "x", 1 << 20, &file, &reason), -1);
+        assert_int_equal(reason.code, ERR_DATA);
+        bytes[at] ^= 64;
+    }
+    free(bytes);
+}
+
 static void wants_the_right_tensor(void **state) {
     (void)state;
     static const int other_shape[] = {3, 2};
@@ -284,6 +309,7 @@ int main(void) {
     json_set_alloc_funcs(malloc, free);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(comes_back),
+        cmocka_unit_test(opens_what_was_written_only),
         cmocka_unit_test(wants_the_right_tensor),
         cmocka_unit_test(refuses_hostile_headers),
         cmocka_unit_test(refuses_wrong_sizes),

@@ -108,6 +108,12 @@ def wait_for(condition, what):
         time.sleep(0.005)
 
 
+def flipped(data, at):
+    """The data with the lowest bit of a byte turned over."""
+    at %= len(data)
+    return data[:at] + bytes([data[at] ^ 1]) + data[at + 1:]
+
+
 def read_safetensors(path):
     """An independent reader: (metadata, {name: (dtype, shape, bytes)})."""
     data = path.read_bytes()

@@ -4,7 +4,7 @@ import shutil
 
 import numpy
 import pytest
-from harness import DONE, FAILED, STOPPED, Worker, digest, read_safetensors, results, run, spec
+from harness import DONE, FAILED, STOPPED, Worker, digest, flipped, read_safetensors, results, run, spec
 
 ADAM = {"optimizer": {"kind": "adam"}, "schedule": {"kind": "constant", "lr": 0.003}, "average_decay": 0.9, "batch_size": 25,
         "validation_fraction": 0.2, "train_limit": 125, "test_limit": 30}
@@ -91,7 +91,8 @@ def test_interrupted_fine_tuning_goes_on_from_its_own_checkpoint(source, tmp_pat
     assert results(tmp_path / "cut") == results(tmp_path / "whole") and digest(tmp_path / "cut") == digest(tmp_path / "whole")
 
 
-@pytest.mark.parametrize("damage, code", [(None, "not-found"), (lambda d: d[:-4], "damaged-data"), (lambda d: b"", "damaged-data")])
+@pytest.mark.parametrize("damage, code", [(None, "not-found"), (lambda d: d[:-4], "damaged-data"), (lambda d: b"", "damaged-data"),
+                                          (lambda d: flipped(d, -7), "damaged-data")])
 def test_weights_that_cannot_be_read_end_the_job(source, tmp_path, damage, code):
     lend_weights(source, tmp_path / "job")
     file = tmp_path / "job" / "initial.safetensors"
@@ -212,7 +213,7 @@ def test_the_source_s_best_epoch_goes_when_a_better_one_comes(ended, tmp_path):
 
 
 @pytest.mark.parametrize("damage, words", [
-    (None, "initial-best.safetensors"), (lambda data: data[:-4], "bytes of data"),
+    (None, "initial-best.safetensors"), (lambda data: data[:-4], "bytes of data"), (lambda data: flipped(data, -1), "SHA-256"),
     (lambda data: data.replace(b'"epoch":"1"', b'"epoch":"2"'), "is of epoch 2")])
 def test_best_weights_that_cannot_be_read_are_no_reason_to_fail(ended, tmp_path, damage, words):
     file = tmp_path / "job" / "initial-best.safetensors"
@@ -240,6 +241,17 @@ def test_a_state_that_does_not_fit_is_refused(source, tmp_path, changes, pointer
     error = worker.events[-1]
     assert status == FAILED and [e["type"] for e in worker.events] == ["error"]
     assert (error["code"], error["pointer"]) == ("invalid-field", pointer) and words in error["text"]
+
+
+@pytest.mark.parametrize("at", [-1, -100000])
+def test_a_damaged_state_is_refused(source, tmp_path, at):
+    lend_state(source, tmp_path / "job")
+    file = tmp_path / "job" / "initial.safetensors"
+    file.write_bytes(flipped(file.read_bytes(), at))
+    worker, status = run(tmp_path / "job", go_on())
+    error = worker.events[-1]
+    assert status == FAILED and (error["code"], error["pointer"]) == ("invalid-field", "/from/resume")
+    assert "SHA-256" in error["text"]
 
 
 def test_weights_are_no_state(source, tmp_path):

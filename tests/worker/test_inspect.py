@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy
 import pytest
-from harness import DONE, LIMIT, PROGRAM, PROTOCOL, installed, needs, read_safetensors, run, spec, wait_for
+from harness import DONE, LIMIT, PROGRAM, PROTOCOL, flipped, installed, needs, read_safetensors, run, spec, wait_for
 
 MODEL = {"preset": "simplecnn", "width": 0.25}  # conv1 act1 pool1 conv2 act2 pool2 flatten fc1 act3 fc2
 
@@ -235,6 +235,8 @@ def test_weights_that_cannot_be_used(job, tmp_path):
     damaged = tmp_path / "damaged"
     damaged.write_bytes(job.weights.read_bytes()[:-4])
     failure(ask(job.spec, want, damaged), "damaged-data", "")
+    damaged.write_bytes(flipped(job.weights.read_bytes(), -1))
+    failure(ask(job.spec, want, damaged), "damaged-data", "", "SHA-256")
     failure(ask({**job.spec, "model": "resnet8"}, want, job.weights), "damaged-data", "")
 
 

@@ -3,7 +3,7 @@ import json
 import shutil
 
 import pytest
-from harness import DONE, Worker, digest, needs, results, run, spec
+from harness import DONE, Worker, digest, flipped, needs, results, run, spec
 
 SMALL = spec(batch_size=20, train_limit=90, test_limit=30)  # five steps an epoch, the last one of ten images
 BACKENDS = {"ref": SMALL, "onednn": {**SMALL, "backend": "onednn", "threads": 2}}
@@ -118,8 +118,11 @@ def copy(first, tmp_path):
     (lambda data: data.replace(b'"best":"0"', b'"best":"n"'), '"best"'),
     (lambda data: data.replace(b'"F64"', b'"I64"'), "dtype I64; F64 is read"),
     (lambda data: data.replace(b"training.layers", b"training.lawyer"), "no tensor"),
-    (lambda data: data.replace(b"residuum-checkpoint-2", b"residuum-checkpoint-9"), "format"),
+    (lambda data: data.replace(b"residuum-checkpoint-3", b"residuum-checkpoint-9"), "format"),
     (lambda data: data.replace(b"conv1.weight", b"conv9.weight"), "no tensor"),
+    (lambda data: flipped(data, -1), "the SHA-256 of its data"),
+    (lambda data: flipped(data, 8 + int.from_bytes(data[:8], "little")), "the SHA-256 of its data"),
+    (lambda data: data.replace(b'"sha256"', b'"sha255"'), 'no "sha256"'),
 ])
 def test_a_damaged_checkpoint_is_put_aside(first, copy, damage, reason):
     file = copy / "checkpoint.safetensors"
