@@ -16,12 +16,13 @@ const struct option_row option_rows[OPTIONS_N] = {
     [OPTION_DRY_RUN] = {"dry-run", NULL, "only check the job: shapes, parameters, FLOPs, memory", 'n', false},
     [OPTION_NAME] = {"name", "TEXT", "name the job, whatever the file says", 0, false},
     [OPTION_STATE] = {"state", "LIST", "only jobs in these states, separated by commas", 0, false},
-    [OPTION_LIMIT] = {"limit", "N", "at most N, of jobs the newest (default: 50)", 0, false},
+    [OPTION_LIMIT] = {"limit", "N", "print the first N of them (default: 50)", 0, false},
     [OPTION_DOT] = {"dot", NULL, "print Graphviz DOT instead of a table", 0, false},
     [OPTION_LAYERS] = {"layers", NULL, "print JSON to be edited and submitted as \"model\"", 0, false},
     [OPTION_EPOCH] = {"epoch", "N", "of this epoch (default: the last one)", 0, false},
     [OPTION_CONFUSED] = {"confused", "K", "the K most confused classes and pairs (default: 4)", 0, false},
     [OPTION_OUTPUT] = {"output", "FILE", "save to FILE, or to standard output for \"-\"", 'o', false},
+    [OPTION_ONE_HOT] = {"one-hot", NULL, "print the predicted class as a one-hot vector, too", 0, false},
 };
 
 #define BIT(option) (1u << (option))
@@ -72,7 +73,8 @@ const struct command commands[] = {
      "safetensors format, with PyTorch's names; without --output it is called\n"
      "JOB-epoch-EPOCH.safetensors.\n",
      command_weights},
-    {"predictions", "JOB", 1, 1, BIT(OPTION_LIMIT) | BIT(OPTION_OUTPUT), false, "print what the network says of the test images",
+    {"predictions", "JOB", 1, 1, BIT(OPTION_LIMIT) | BIT(OPTION_OUTPUT) | BIT(OPTION_ONE_HOT), false,
+     "print what the network says of the test images",
      "With --output all of them are saved as a safetensors file: softmax, labels and\n"
      "predicted. With --json each line is one image.\n",
      command_predictions},

@@ -29,9 +29,10 @@ enum option {
     OPTION_LAYERS,
     OPTION_EPOCH,
     OPTION_CONFUSED,
-    OPTION_OUTPUT
+    OPTION_OUTPUT,
+    OPTION_ONE_HOT
 };
-enum { OPTIONS_N = OPTION_OUTPUT + 1 };
+enum { OPTIONS_N = OPTION_ONE_HOT + 1 };
 
 struct option_row {
     const char *name;  /* without the dashes */

@@ -116,13 +116,14 @@ int command_weights(struct client *client) {
 
 /* --- predictions --- */
 
-enum { PREDICTIONS_DEFAULT = 50, PREDICTIONS_MOST = 100000000, PREDICTIONS_PAGE = 1000 };
+enum { PREDICTIONS_DEFAULT = 50, PREDICTIONS_MOST = 100000000, PREDICTIONS_PAGE = 1000, ONE_HOT_MAX = 257 };
 
 struct printing {
     const struct client *client;
     const json_t *names; /* of classes, or NULL */
     struct table table;
     long left;
+    bool one_hot;
 };
 
 static const char *class_name(const struct printing *printing, const json_t *item, const char *key, char room[FORMAT_MAX]) {
@@ -131,13 +132,23 @@ static const char *class_name(const struct printing *printing, const json_t *ite
     return name != NULL ? name : room;
 }
 
+/* [0, 1, 0] as "010". */
+static void write_one_hot(const json_t *vector, char *ret_text, size_t size) {
+    size_t n = json_array_size(vector), at = 0;
+    for (; at < n && at + 1 < size; at++)
+        ret_text[at] = json_integer_value(json_array_get(vector, at)) == 1 ? '1' : '0';
+    ret_text[at] = '\0';
+}
+
 static void add_prediction(struct printing *printing, const json_t *item) {
-    char index[FORMAT_MAX], label[FORMAT_MAX], predicted[FORMAT_MAX], share[FORMAT_MAX];
+    char index[FORMAT_MAX], label[FORMAT_MAX], predicted[FORMAT_MAX], share[FORMAT_MAX], one_hot[ONE_HOT_MAX];
     snprintf(index, sizeof index, "%lld", (long long)field_int(item, "index"));
-    table_row(&printing->table, (const char *[]){index, class_name(printing, item, "label", label),
-                                                 class_name(printing, item, "predicted", predicted),
-                                                 format_share(share, field_real(item, "probability")),
-                                                 field_int(item, "label") == field_int(item, "predicted") ? "" : "wrong"});
+    write_one_hot(json_object_get(item, "one_hot"), one_hot, sizeof one_hot);
+    table_row(&printing->table,
+              (const char *[]){index, class_name(printing, item, "label", label),
+                               class_name(printing, item, "predicted", predicted),
+                               format_share(share, field_real(item, "probability")),
+                               field_int(item, "label") == field_int(item, "predicted") ? "" : "wrong", one_hot});
 }
 
 static int take_page(struct printing *printing, const json_t *page) {
@@ -161,8 +172,9 @@ static int fetch_predictions(struct printing *printing, const char *base) {
     for (int64_t after = 0, next = 0; code == 0 && printing->left > 0; after = next) {
         char path[160];
         json_t *page = NULL;
-        snprintf(path, sizeof path, "%s?after=%lld&limit=%ld", base, (long long)after,
-                 printing->left < PREDICTIONS_PAGE ? printing->left : (long)PREDICTIONS_PAGE);
+        snprintf(path, sizeof path, "%s?after=%lld&limit=%ld%s", base, (long long)after,
+                 printing->left < PREDICTIONS_PAGE ? printing->left : (long)PREDICTIONS_PAGE,
+                 printing->one_hot ? "&one_hot=true" : "");
         code = client_get(printing->client, path, &page);
         if (code == 0)
             code = take_page(printing, page);
@@ -175,7 +187,7 @@ static int fetch_predictions(struct printing *printing, const char *base) {
 }
 
 static int print_predictions(const struct client *client, const char *base, long limit) {
-    struct printing printing = {.client = client, .left = limit};
+    struct printing printing = {.client = client, .left = limit, .one_hot = client->args->option[OPTION_ONE_HOT] != NULL};
     struct err err = {0};
     json_t *job = NULL, *body = NULL;
     char path[96];
@@ -183,8 +195,8 @@ static int print_predictions(const struct client *client, const char *base, long
     int code = client_get(client, path, &job);
     if (code == 0 && !client->json)
         printing.names = results_class_names(client, job, &body);
-    table_init(&printing.table, "rllrl");
-    table_row(&printing.table, (const char *[]){"IMAGE", "TRUE CLASS", "PREDICTED", "PROBABILITY", ""});
+    table_init(&printing.table, printing.one_hot ? "rllrll" : "rllrl");
+    table_row(&printing.table, (const char *[]){"IMAGE", "TRUE CLASS", "PREDICTED", "PROBABILITY", "", "ONE-HOT"});
     if (code == 0)
         code = fetch_predictions(&printing, base);
     if (code == 0 && !client->json && table_print(&printing.table, &client->term, true, &err) != 0)
@@ -197,8 +209,13 @@ static int print_predictions(const struct client *client, const char *base, long
 
 int command_predictions(struct client *client) {
     const char *output = client->args->option[OPTION_OUTPUT];
+    struct err err = {0};
     char *path = NULL;
     long limit = 0;
+    if (output != NULL && client->args->option[OPTION_ONE_HOT] != NULL) {
+        err_set(&err, ERR_REQUEST, "--one-hot is for what is printed; the file of --output has softmax, labels and predicted");
+        return client_fail(&err);
+    }
     int code = client_number(client, OPTION_LIMIT, PREDICTIONS_MOST, PREDICTIONS_DEFAULT, &limit);
     if (code == 0)
         code = client_job_path(client, output != NULL ? "/predictions?format=safetensors" : "/predictions", &path);

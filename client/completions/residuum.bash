@@ -36,7 +36,7 @@ _residuum() {
     graph) options+=' --dot --layers' ;;
     report) options+=' --epoch --confused' ;;
     weights) options+=' --output' ;;
-    predictions) options+=' --limit --output' ;;
+    predictions) options+=' --limit --output --one-hot' ;;
     esac
     if [[ $cur == -* || -z $command ]]; then
         mapfile -t COMPREPLY < <(compgen -W "$options" -- "$cur")

@@ -381,6 +381,13 @@ def test_predictions(fake, client, tmp_path):
     assert [line.split() for line in lines[1:]] == [["0", "Trouser", "Trouser", "75.00", "%"], ["1", "Trouser", "T-shirt/top", "75.00", "%", "wrong"]]
     assert [a[1] for a in fake.requests("GET", PATH + "/predictions")] == [PATH + "/predictions?after=0&limit=50", PATH + "/predictions?after=1&limit=49"]
     assert [json.loads(line) for line in client("predictions", JOB, "--json").stdout.splitlines()] == [item(0, 1)]
+    fake.on("GET", PATH + "/predictions", {"items": [{**item(0, 1), "one_hot": [0, 1]}], "next": None})
+    lines = client("predictions", JOB, "--one-hot").stdout.splitlines()
+    assert lines[0].split()[-1] == "ONE-HOT" and lines[1].split()[-1] == "01"
+    assert fake.requests("GET", PATH + "/predictions")[-1][1] == PATH + "/predictions?after=0&limit=50&one_hot=true"
+    both = client("predictions", JOB, "--one-hot", "--output", str(tmp_path / "p"))
+    assert both.returncode == 2 and "--one-hot is for what is printed" in both.stderr
+    assert "newest" not in client("help", "predictions").stdout
     fake.on("GET", PATH + "/predictions", Answer(b"tensors", kind="application/octet-stream"))
     assert client("predictions", JOB, "--output", str(tmp_path / "p")).returncode == 0
     assert (tmp_path / "p").read_bytes() == b"tensors" and fake.asked[-1][1] == PATH + "/predictions?format=safetensors"
