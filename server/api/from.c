@@ -46,8 +46,9 @@ static int check_resume(const struct job *job, const struct spec *spec, struct e
     if (job->epochs_done < 1)
         return err_at(err, ERR_FIELD, "/from/job", "job %s has not finished an epoch, so there is nothing to resume", job->id);
     if (spec->epochs <= job->epochs_done)
-        return err_at(err, ERR_FIELD, "/epochs", "is %d; job %s has finished %d, and with \"resume\" these are counted too",
-                      spec->epochs, job->id, job->epochs_done);
+        return err_at(err, ERR_FIELD, "/epochs",
+                      "is %d; job %s has finished %d, and with \"resume\" these are counted too, so it must be at least %d",
+                      spec->epochs, job->id, job->epochs_done, job->epochs_done + 1);
     json_t *old = json_parse(job->spec, strlen(job->spec), err), *new = spec_to_json(spec);
     int failed = -1;
     if (old != NULL && new == NULL)
