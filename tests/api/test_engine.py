@@ -1,4 +1,5 @@
 """What the engine promises, through the API and with the real worker: the same bits again, whatever way a training goes."""
+import hashlib
 import json
 import struct
 
@@ -34,6 +35,11 @@ def test_resumed_as_if_it_were_one(service, whole):
     assert rest["best_epoch"] == whole["best_epoch"] and rest["worker"]["initial"]["fresh"] == []
     ours, theirs = ([e["test"] for e in service.get(f"/v1/jobs/{job['id']}/epochs").json()["items"]] for job in (rest, whole))
     assert ours == theirs
+
+
+def test_resuming_needs_more_epochs(service, whole, problem):
+    spec = {**CONSTANT, "epochs": 3, "from": {"job": whole["id"], "resume": True}}
+    assert "it must be at least 5" in problem(service.post("/v1/jobs", spec), 400, "invalid-field", "/epochs")["detail"]
 
 
 def test_started_from_kept_weights(service, whole):
@@ -77,7 +83,8 @@ def test_weights_have_names_and_their_hash(service, whole):
     assert [i["epoch"] for i in listed] == [1, 2, 3, 4] and [i["sha256"] for i in listed] == hashes(service, whole)
     data = service.get(f"/v1/jobs/{whole['id']}/weights/best").content
     header = json.loads(data[8:8 + struct.unpack("<Q", data[:8])[0]])
-    assert header["__metadata__"]["sha256"] == listed[whole["best_epoch"] - 1]["sha256"] and "conv1.weight" in header
+    digest = hashlib.sha256(data[8 + struct.unpack("<Q", data[:8])[0]:]).hexdigest()
+    assert digest == header["__metadata__"]["sha256"] == listed[whole["best_epoch"] - 1]["sha256"] and "conv1.weight" in header
 
 
 def test_last_weights_while_training(service):

@@ -106,6 +106,21 @@ def test_all_wrong_fields_are_named(service, problem):
     assert len(many["errors"]) == 16 and "500" in many["detail"]
 
 
+def test_what_is_no_object(service, problem):
+    assert problem(service.post("/v1/jobs", []), 400)["detail"] == "the job must be a JSON object, not an array"
+
+
+def test_a_field_at_a_wrong_place_is_told_the_right_one(service, problem):
+    document = problem(service.post("/v1/jobs", {**FAST, "optimizer": {"lr": 0.1}}), 400, "unknown-field", "/optimizer/lr")
+    assert document["detail"] == "/optimizer/lr is not a known field here; did you mean /schedule/lr?"
+
+
+def test_a_preset_of_a_wrong_name_has_a_neighbour(service, problem):
+    layers = problem(service.get("/v1/presets/resnet81/layers?dataset=shapes"), 404, "not-found")
+    submitted = problem(service.post("/v1/jobs", {**FAST, "model": "resnet81"}), 400, "invalid-field", "/model/preset")
+    assert layers["detail"] == submitted["detail"] and "did you mean 'resnet" in layers["detail"]
+
+
 def test_nothing_was_queued(service):
     page = service.get("/v1/jobs").json()
     assert page["items"] == [] and page["cursor"] == 0
