@@ -37,11 +37,11 @@
  *        parameters; means over the epoch's steps; update_ratio is norm(new - old) / norm(old), null where that is 0
  *      "activations": {"name": [...], "mean": [...], "deviation": [...], "dead": [...]}},    over the first 64 test images,
  *        with the values as trained; dead: share of a ReLU's outputs that are 0 for all of them, null for other layers
- *    "weights_sha256": "...",      of all parameters and running statistics as trained (f32, little-endian), in the graph's order
- *    "best": true | false | null,  by the validation set, up to now; null without one
- *    "lr": 0.05,                   of the last step
- *    "seconds": 31.2,              of training, validation and test, over all attempts
- *    "images_per_second": 1920.5}  of training
+ *    "weights_sha256": "...",      of all parameters and running statistics as trained (f32, little-endian), in the graph's
+ * order, and after them, where there is an average, of theirs: one digest over both "exported_sha256": "...",     of what the
+ * epoch's weights file holds: the average or, without one, the same as above "best": true | false | null,  by the validation set,
+ * up to now; null without one "lr": 0.05,                   of the last step "seconds": 31.2,              of training,
+ * validation and test, over all attempts "images_per_second": 1920.5}  of training
  * - checkpoint: {"epoch": 2, "step": 0, "file": "checkpoint.safetensors", "bytes": N}; finished epochs, step within the next
  * - done: {"epochs": 5, "stopped_early": false, "best_epoch": 4 or null}; the last line of success; epochs are those trained, by
  *   the source of "resume" as well

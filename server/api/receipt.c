@@ -12,10 +12,11 @@ static const char *const facts[] = {"program", "backend",   "backend_version", "
                                     "device",  "precision", "threads",         "data_sha256"};
 enum { FACTS_N = sizeof facts / sizeof facts[0] };
 
-static int add_epoch(void *arg, int epoch, int attempt, const char *sha256) {
+static int add_epoch(void *arg, const struct store_weights *weights) {
+    const char *sha256 = weights->weights_sha256;
     json_t *list = arg;
-    json_t *row =
-        json_pack("{s:i, s:i, s:s?}", "epoch", epoch, "attempt", attempt, "weights_sha256", sha256[0] != '\0' ? sha256 : NULL);
+    json_t *row = json_pack("{s:i, s:i, s:s?}", "epoch", weights->epoch, "attempt", weights->attempt, "weights_sha256",
+                            sha256[0] != '\0' ? sha256 : NULL);
     return json_array_append_new(list, row); /* a list that is short of one is found by its size */
 }
 

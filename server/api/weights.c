@@ -13,9 +13,10 @@ struct listing {
 };
 
 /* Adds the file of an epoch, when it is kept. Both lists rise. */
-static int add_weights(void *arg, int epoch, int attempt, const char *sha256) {
+static int add_weights(void *arg, const struct store_weights *weights) {
     struct listing *listing = arg;
-    (void)attempt;
+    const char *sha256 = weights->exported_sha256;
+    int epoch = weights->epoch;
     while (listing->next < listing->n && listing->kept[listing->next].epoch < epoch)
         listing->next++;
     if (listing->next == listing->n || listing->kept[listing->next].epoch != epoch)

@@ -42,7 +42,8 @@ static struct epoch_new epoch_of(const struct message *message, const char *text
                               .test_accuracy =
                                   json_number_value(json_object_get(json_object_get(message->fields, "test"), "accuracy")),
                               .best = json_is_true(json_object_get(message->fields, "best")),
-                              .weights_sha256 = json_string_value(json_object_get(message->fields, "weights_sha256"))};
+                              .weights_sha256 = json_string_value(json_object_get(message->fields, "weights_sha256")),
+                              .exported_sha256 = json_string_value(json_object_get(message->fields, "exported_sha256"))};
 }
 
 static int hear_epoch(struct attempt *attempt, const struct message *message, struct err *err) {

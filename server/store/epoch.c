@@ -40,9 +40,10 @@ static int add_event(struct store *store, const char *job, const char *body, str
 }
 
 static int insert(struct store *store, const char *job, int attempt, const struct epoch_new *new, struct err *err) {
-    static const char sql[] = "INSERT INTO epoch (job, epoch, attempt, created_us, weights_sha256, body) SELECT seq, ?2, ?3, ?4, "
-                              "?5, ?6 FROM job WHERE id = ?1";
-    if (query_write(store, err, sql, "sddiss", job, new->epoch, attempt, clock_unix_us(), new->weights_sha256, new->body) < 0)
+    static const char sql[] = "INSERT INTO epoch (job, epoch, attempt, created_us, weights_sha256, exported_sha256, body) "
+                              "SELECT seq, ?2, ?3, ?4, ?5, ?6, ?7 FROM job WHERE id = ?1";
+    if (query_write(store, err, sql, "sddisss", job, new->epoch, attempt, clock_unix_us(), new->weights_sha256,
+                    new->exported_sha256, new->body) < 0)
         return -1;
     return add_event(store, job, new->body, err);
 }
@@ -89,13 +90,16 @@ int store_epoch_list(struct store *store, const struct viewer *viewer, const cha
 }
 
 int store_weights_list(struct store *store, int64_t job_seq, store_weights_fn *fn, void *arg, struct err *err) {
-    static const char sql[] = "SELECT epoch, attempt, weights_sha256 FROM epoch WHERE job = ?1 ORDER BY epoch";
+    static const char sql[] = "SELECT epoch, attempt, weights_sha256, exported_sha256 FROM epoch WHERE job = ?1 ORDER BY epoch";
     sqlite3_stmt *stmt = query_start(store, err, sql, "i", job_seq);
     if (stmt == NULL)
         return -1;
     int row = 0, stop = 0;
     while (stop == 0 && (row = query_step(store, stmt, err)) > 0)
-        stop = fn(arg, sqlite3_column_int(stmt, 0), sqlite3_column_int(stmt, 1), query_text(stmt, 2));
+        stop = fn(arg, &(struct store_weights){.epoch = sqlite3_column_int(stmt, 0),
+                                               .attempt = sqlite3_column_int(stmt, 1),
+                                               .weights_sha256 = query_text(stmt, 2),
+                                               .exported_sha256 = query_text(stmt, 3)});
     query_end(stmt);
     return row < 0 ? -1 : 0;
 }

@@ -202,8 +202,9 @@ struct epoch_new {
     int epoch;
     const char *body; /* the JSON of the API's epoch without "job" */
     double test_accuracy;
-    bool best;                  /* the best one up to now, by the validation set */
-    const char *weights_sha256; /* 64 digits */
+    bool best;                   /* the best one up to now, by the validation set */
+    const char *weights_sha256;  /* 64 digits */
+    const char *exported_sha256; /* 64 digits: of what the weights file holds */
 };
 
 /* Stores an epoch and its event, if (attempt) is current and the epoch is the next one; an epoch that is already there is ignored
@@ -211,11 +212,17 @@ struct epoch_new {
 int store_epoch_add(struct store *store, const char *job, int attempt, const struct epoch_new *new, bool *ret_new,
                     struct err *err);
 
-/* The SHA-256 of the weights after each epoch, in order; "" where it was not recorded. */
-typedef int store_weights_fn(void *arg, int epoch, int attempt, const char *sha256);
+/* The weights after an epoch; "" where a hash was not recorded. */
+struct store_weights {
+    int epoch, attempt;
+    const char *weights_sha256, *exported_sha256;
+};
+
+/* Those of each epoch, in order. */
+typedef int store_weights_fn(void *arg, const struct store_weights *weights);
 int store_weights_list(struct store *store, int64_t job_seq, store_weights_fn *fn, void *arg, struct err *err);
 
-/* The same of one epoch of a job; "" when there is none. */
+/* The weights_sha256 of one epoch of a job; "" when there is none. */
 int store_weights_get(struct store *store, const char *job, int epoch, char ret_sha256[WEIGHTS_SHA256_MAX], struct err *err);
 
 typedef int store_epoch_fn(void *arg, int epoch, const char *body);

@@ -134,7 +134,7 @@ static int test(struct trainer *t, struct outcome *outcome, bool *ret_stopped, s
 
 static int measure(struct trainer *t, struct outcome *outcome, bool *ret_stopped, struct err *err) {
     outcome->lr = learning_rate(t, t->train_steps - 1);
-    if (weights_take(t, outcome->weights_sha256, err) != 0 || validate(t, outcome, ret_stopped, err) != 0)
+    if (weights_take(t, &outcome->digests, err) != 0 || validate(t, outcome, ret_stopped, err) != 0)
         return -1;
     if (!*ret_stopped && test(t, outcome, ret_stopped, err) != 0)
         return -1;
@@ -155,7 +155,7 @@ static void say_epoch(const struct trainer *t, const struct outcome *outcome) {
 }
 
 static int write_predictions(const struct trainer *t, const struct outcome *outcome, struct err *err) {
-    json_t *metadata = json_pack("{s:s, s:s}", "job", t->job->id, "weights_sha256", outcome->weights_sha256);
+    json_t *metadata = json_pack("{s:s, s:s}", "job", t->job->id, "weights_sha256", outcome->digests.weights);
     int rc = metadata == NULL || metadata_put(metadata, "epoch", "%d", t->state.epoch + 1) != 0
                  ? err_set(err, ERR_MEMORY, "out of memory while writing the predictions")
                  : predictions_write(&outcome->predictions, t->job->dir, metadata, err);

@@ -97,6 +97,11 @@ int epoch_run(struct trainer *t, bool *ret_stopped, struct err *err);
 
 /* --- record.c --- */
 
+/* Of an epoch's weights: of the values and, where there is one, the average after them; of what its file holds. */
+struct digests {
+    char weights[65], exported[65];
+};
+
 /* What is measured after an epoch's training. */
 struct outcome {
     struct metrics validation, test;
@@ -105,7 +110,7 @@ struct outcome {
     struct selection selection;     /* after this epoch */
     double seconds;                 /* that validation and test took */
     double lr;                      /* of the last step */
-    char weights_sha256[65];
+    struct digests digests;
 };
 
 int outcome_init(struct outcome *outcome, const struct trainer *t, struct err *err);
@@ -133,8 +138,8 @@ int measure_activations(struct trainer *t, struct activations *activations, stru
 /* --- weights.c: the weights of an epoch, DIR/weights/epoch-N.safetensors --- */
 
 /* Copies values and average from the trained plan to t->tensors, the exported ones (the average where there is one) on to the
- * evaluator, and makes the hash of the values. */
-int weights_take(struct trainer *t, char ret_sha256[65], struct err *err);
+ * evaluator, and makes their digests. */
+int weights_take(struct trainer *t, struct digests *ret_digests, struct err *err);
 
 /* Writes the file of an epoch from t->tensors, as weights_take left them. */
 int weights_write(const struct trainer *t, int epoch, struct err *err);

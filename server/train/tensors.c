@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const enum backend_tensor kinds[] = {TENSOR_VALUE, TENSOR_MOMENTUM, TENSOR_SQUARE, TENSOR_AVERAGE};
+static const enum backend_tensor kinds[] = {TENSOR_VALUE, TENSOR_AVERAGE, TENSOR_MOMENTUM, TENSOR_SQUARE};
 enum { KINDS = sizeof kinds / sizeof kinds[0] };
 
 static bool is_kept(enum backend_tensor kind, const struct graph_param *param, const struct spec *spec) {

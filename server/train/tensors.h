@@ -17,14 +17,14 @@ struct tensors_row {
     char name[GRAPH_NAME_MAX + 40];
 };
 
-/* The rows of a kind lie together, each kind in the graph's order: values (row i is parameter i), momenta, squares, averages; the
- * last two only where the spec's optimizer or average has them. */
+/* The rows of a kind lie together, each kind in the graph's order: values (row i is parameter i), averages, momenta, squares;
+ * averages and squares only where the spec's average or optimizer has them. */
 struct tensors {
     size_t n;
     struct tensors_row *rows;          /* [n] */
     struct safetensors_entry *entries; /* [n], values point into floats */
     float *floats;
-    size_t floats_n, values_n; /* of all rows; of the values, which come first */
+    size_t floats_n, values_n; /* of all rows; of the values, which come first, and of the averages, which come next, each */
 };
 
 /* tensors_done accepts zeroed memory. */

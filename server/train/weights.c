@@ -20,12 +20,23 @@ static enum backend_tensor exported(const struct trainer *t) {
     return t->spec->average_decay > 0 ? TENSOR_AVERAGE : TENSOR_VALUE;
 }
 
-int weights_take(struct trainer *t, char ret_sha256[65], struct err *err) {
+static void make_digests(const struct trainer *t, struct digests *ret_digests) {
+    const float *floats = t->tensors.floats;
+    size_t n = t->tensors.values_n, bytes = n * sizeof *floats;
+    bool average = exported(t) == TENSOR_AVERAGE;
+    sha256_hex(floats, average ? 2 * bytes : bytes, ret_digests->weights);
+    if (average)
+        sha256_hex(floats + n, bytes, ret_digests->exported);
+    else
+        memcpy(ret_digests->exported, ret_digests->weights, sizeof ret_digests->exported);
+}
+
+int weights_take(struct trainer *t, struct digests *ret_digests, struct err *err) {
     struct tensors *tensors = &t->tensors;
     if (tensors_get(tensors, TENSOR_VALUE, t->api, t->plan, err) != 0 ||
         tensors_get(tensors, TENSOR_AVERAGE, t->api, t->plan, err) != 0)
         return -1;
-    sha256_hex(tensors->floats, tensors->values_n * sizeof *tensors->floats, ret_sha256);
+    make_digests(t, ret_digests);
     return tensors_set(tensors, exported(t), t->api, t->evaluator, TENSOR_VALUE, err);
 }
 

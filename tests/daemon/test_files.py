@@ -32,7 +32,7 @@ def test_weights_are_listed(shared_fake, trained):
     items = shared_fake.get(f"/v1/jobs/{trained['id']}/weights").json()["items"]
     assert [(i["epoch"], i["last"], i["best"]) for i in items] == [(2, False, True), (4, False, False), (5, True, False)]
     epoch = shared_fake.get(f"/v1/jobs/{trained['id']}/epochs/4").json()
-    assert items[1]["sha256"] == epoch["weights_sha256"]
+    assert items[1]["sha256"] == epoch["exported_sha256"] == "e" * 64 != epoch["weights_sha256"]
     for item in items:
         file = shared_fake.get(f"/v1/jobs/{trained['id']}/weights/{item['epoch']}")
         assert len(file.content) == item["bytes"] and weights_of(file.content)["fc"] == [item["epoch"], 0.5]

@@ -72,10 +72,12 @@ int rig_move(struct rig *rig, const char *id, enum job_state to, struct err *err
 }
 
 int rig_epoch(struct rig *rig, const char *id, int attempt, int epoch, bool *ret_new, struct err *err) {
-    char body[32], sha256[WEIGHTS_SHA256_MAX];
+    char body[32], sha256[WEIGHTS_SHA256_MAX], exported[WEIGHTS_SHA256_MAX];
     snprintf(body, sizeof body, "{\"epoch\":%d}", epoch);
     snprintf(sha256, sizeof sha256, "%064d", epoch);
-    struct epoch_new new = {.epoch = epoch, .body = body, .test_accuracy = epoch / 8.0, .weights_sha256 = sha256};
+    snprintf(exported, sizeof exported, "%064d", 10 + epoch);
+    struct epoch_new new = {
+        .epoch = epoch, .body = body, .test_accuracy = epoch / 8.0, .weights_sha256 = sha256, .exported_sha256 = exported};
     return store_epoch_add(rig->store, id, attempt, &new, ret_new, err);
 }
 

@@ -103,7 +103,8 @@ static const char epoch_line[] =
     "\"softmax\":[[0.5,0.25,0.25]],\"labels\":[1]},"
     "\"layers\":{\"weights\":{\"name\":[\"conv1\"],\"gradient_norm\":[0.1],\"weight_norm\":[2],\"update_ratio\":[null]},"
     "\"activations\":{\"name\":[\"relu1\",\"add1\"],\"mean\":[0.5,-0.5],\"deviation\":[1,1],\"dead\":[0.25,null]}},"
-    "\"weights_sha256\":\"" DIGEST "\",\"best\":null,\"lr\":0.1,\"seconds\":1.5,\"images_per_second\":100.0}";
+    "\"weights_sha256\":\"" DIGEST "\",\"exported_sha256\":\"" DIGEST
+    "\",\"best\":null,\"lr\":0.1,\"seconds\":1.5,\"images_per_second\":100.0}";
 
 /* The good epoch with one text in place of another, and what must be said of that. */
 static const struct {
@@ -144,6 +145,7 @@ static const struct {
     {"\"dead\":[0.25,null]", "\"dead\":[0.25]", "\"dead\""},
     {"\"weights_sha256\":\"0", "\"weights_sha256\":\"", "weights_sha256"},
     {"\"weights_sha256\":\"0", "\"weights_sha256\":\"A", "weights_sha256"},
+    {"\"exported_sha256\":\"0", "\"exported_sha256\":\"A", "exported_sha256"},
     {"\"test\":{", "\"test\":{\"more\":1,", "fields"},
 };
 

@@ -143,7 +143,8 @@ static void test_early_stop_succeeds(void **state) {
     char id[JOB_ID_MAX];
     struct err err = {0};
     bool is_new;
-    struct epoch_new best = {.epoch = 1, .body = "{\"epoch\":1}", .test_accuracy = 0.5, .best = true, .weights_sha256 = ""};
+    struct epoch_new best = {
+        .epoch = 1, .body = "{\"epoch\":1}", .test_accuracy = 0.5, .best = true, .weights_sha256 = "", .exported_sha256 = ""};
     rig_add(rig, 5, id);
     claim(rig, id);
     rig_move(rig, id, JOB_RUNNING, &err);
@@ -309,10 +310,11 @@ static int see_job(void *arg, const struct job *job) {
     return ++seen->n == seen->stop_at;
 }
 
-static int see_weights(void *arg, int epoch, int attempt, const char *sha256) {
+static int see_weights(void *arg, const struct store_weights *weights) {
     struct seen *seen = arg;
     char one[32];
-    snprintf(one, sizeof one, "%d:%d:%s ", epoch, attempt, sha256 + 62);
+    snprintf(one, sizeof one, "%d:%d:%s:%s ", weights->epoch, weights->attempt, weights->weights_sha256 + 62,
+             weights->exported_sha256 + 62);
     strcat(seen->text, one);
     return 0;
 }
@@ -341,7 +343,7 @@ static void test_weights_and_attempts(void **state) {
     }
     struct job job = rig_get(rig, id);
     assert_int_equal(store_weights_list(rig->store, job.seq, see_weights, &weights, &err), 0);
-    assert_string_equal(weights.text, "1:1:01 2:2:02 ");
+    assert_string_equal(weights.text, "1:1:01:11 2:2:02:12 ");
     assert_int_equal(store_attempt_list(rig->store, job.seq, see_attempt, &attempts, &err), 0);
     assert_string_equal(attempts.text, "1:{\"a\":1} 2:{\"a\":2} ");
     assert_string_equal(job.hello, "{\"a\":2}");

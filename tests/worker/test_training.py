@@ -18,10 +18,9 @@ def weights(directory, epoch):
     return read_safetensors(directory / "weights" / f"epoch-{epoch}.safetensors")
 
 
-def tensor_hash(directory, names, prefix="", suffix=""):
-    """SHA-256 of the values of a checkpoint, in the graph's order."""
-    _, tensors = read_safetensors(directory / "checkpoint.safetensors")
-    return hashlib.sha256(b"".join(tensors[prefix + n + suffix][2] for n in names)).hexdigest()
+def sha256_of(tensors):
+    """SHA-256 of tensors as read_safetensors gives them, one after the other."""
+    return hashlib.sha256(b"".join(t[2] for t in tensors)).hexdigest()
 
 
 @pytest.fixture(scope="module")
@@ -51,17 +50,19 @@ def test_kept_weights(whole):
     for epoch in kept(directory):
         metadata, tensors = weights(directory, epoch)
         assert metadata["format"] == "residuum-weights-1" and metadata["job"] == "job_test" and metadata["epoch"] == str(epoch)
-        assert metadata["sha256"] == whole.of("epoch")[epoch - 1]["weights_sha256"] and metadata["weights"] == "average"
+        assert metadata["sha256"] == whole.of("epoch")[epoch - 1]["exported_sha256"] and metadata["weights"] == "average"
         assert json.loads(metadata["spec"])["seed"] == 11
         assert {"conv1.weight", "bn1.running_mean", "fc.bias"} <= set(tensors)
 
 
-def test_the_hash_is_of_the_values_and_the_file_holds_the_average(whole):
-    _, tensors = weights(whole.directory, 6)
-    names = list(tensors)  # in the graph's order
-    assert tensor_hash(whole.directory, names) == whole.of("epoch")[-1]["weights_sha256"]
-    file_hash = hashlib.sha256(b"".join(t[2] for t in tensors.values())).hexdigest()
-    assert file_hash == tensor_hash(whole.directory, names, "optimizer.", ".average") != whole.of("epoch")[-1]["weights_sha256"]
+def test_the_hash_is_of_values_and_average_and_the_file_s_of_the_average(whole):
+    metadata, tensors = weights(whole.directory, 6)
+    _, state = read_safetensors(whole.directory / "checkpoint.safetensors")
+    epoch = whole.of("epoch")[-1]
+    values, averages = ([state[form.format(name)] for name in tensors] for form in ("{}", "optimizer.{}.average"))
+    assert list(tensors.values()) == averages != values  # in the graph's order
+    assert epoch["weights_sha256"] == sha256_of(values + averages)
+    assert epoch["exported_sha256"] == metadata["sha256"] == sha256_of(averages)
 
 
 def test_without_an_average_the_file_is_what_was_hashed(tmp_path):
@@ -69,7 +70,8 @@ def test_without_an_average_the_file_is_what_was_hashed(tmp_path):
     assert status == DONE and kept(tmp_path / "job") == [2]
     metadata, tensors = weights(tmp_path / "job", 2)
     assert metadata["weights"] == "values"
-    assert hashlib.sha256(b"".join(t[2] for t in tensors.values())).hexdigest() == worker.of("epoch")[1]["weights_sha256"]
+    epoch = worker.of("epoch")[1]
+    assert sha256_of(tensors.values()) == metadata["sha256"] == epoch["weights_sha256"] == epoch["exported_sha256"]
     mean, deviation = (list(map(float, metadata[k].split())) for k in ("mean", "deviation"))
     assert len(mean) == len(deviation) == 3 and all(0 < m < 1 for m in mean) and all(0 < d < 1 for d in deviation)
 
