@@ -196,6 +196,11 @@ int spec_validation_images(double fraction, int images);
  * reference; NULL when out of memory. */
 json_t *spec_to_json(const struct spec *spec);
 
+/* Whether a job may go on from another one's state: what cannot change within one training is its network, its data, and the kind
+ * of state that its optimizer has. Both are canonical documents. ERR_FIELD at the first field that differs; job names the other.
+ */
+int spec_check_resume(const json_t *was, const json_t *is, const char *job, struct err *err);
+
 /* The learning rate of a step. step counts from 0 over all epochs (epoch * steps_per_epoch + i). Formulas: constant, step and
  * cosine (Loshchilov and Hutter 2017, without restarts) with linear warm-up; one-cycle (Smith and Topin 2017) with cosine phases
  * as torch.optim.lr_scheduler.OneCycleLR, momentum not cycled. */

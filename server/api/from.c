@@ -19,26 +19,6 @@ static int choose_epoch(const struct sched *sched, const char *id, int *epoch, s
     return 0;
 }
 
-/* What cannot change within one training: its network, its data, and the kind of state that its optimizer has. */
-static const char *const fixed[][2] = {
-    {"", "dataset"},     {"", "pad"},           {"", "model"},         {"", "seed"},
-    {"", "batch_size"},  {"optimizer", "kind"}, {"", "average_decay"}, {"", "validation_fraction"},
-    {"", "train_limit"}, {"", "test_limit"}};
-
-static int check_fixed(const char *id, const json_t *old, const json_t *new, struct err *err) {
-    for (size_t i = 0; i < sizeof fixed / sizeof fixed[0]; i++) {
-        const char *section = fixed[i][0], *key = fixed[i][1];
-        const json_t *was = json_object_get(section[0] != '\0' ? json_object_get(old, section) : old, key);
-        const json_t *is = json_object_get(section[0] != '\0' ? json_object_get(new, section) : new, key);
-        char pointer[64];
-        snprintf(pointer, sizeof pointer, "%s%s/%s", section[0] != '\0' ? "/" : "", section, key);
-        if (json_equal(was, is) != 1)
-            return err_at(err, ERR_FIELD, pointer, "is not what job %s had; with \"resume\" it is one training and cannot change",
-                          id);
-    }
-    return 0;
-}
-
 static int check_resume(const struct job *job, const struct spec *spec, struct err *err) {
     if (!job_state_ended(job->state))
         return err_at(err, ERR_FIELD, "/from/job", "job %s is %s; \"resume\" needs a job that has ended", job->id,
@@ -54,7 +34,7 @@ static int check_resume(const struct job *job, const struct spec *spec, struct e
     if (old != NULL && new == NULL)
         err_set(err, ERR_MEMORY, "out of memory while comparing two jobs");
     else if (old != NULL)
-        failed = check_fixed(job->id, old, new, err);
+        failed = spec_check_resume(old, new, job->id, err);
     json_decref(old);
     json_decref(new);
     return failed;

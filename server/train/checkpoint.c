@@ -37,11 +37,11 @@ static int put_selection(json_t *metadata, const struct selection *selection) {
 
 static json_t *metadata_json(const struct trainer *t) {
     const struct spec *spec = t->spec;
-    json_t *metadata = json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s}", "format", CHECKPOINT_FORMAT,
-                                 "program", RESIDUUM_VERSION, "job", t->job->id, "spec", t->job->spec_text, "data_sha256",
-                                 t->data.sha256, "train_sha256", t->data.train_sha256, "backend", t->info.name, "backend_version",
-                                 t->info.version, "precision", spec_precision_name(spec->precision), "optimizer",
-                                 choices_optimizer[spec->optimizer.kind], "metric", choices_selection[spec->selection.metric]);
+    json_t *metadata =
+        json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s}", "format", CHECKPOINT_FORMAT, "program", RESIDUUM_VERSION,
+                  "job", t->job->id, "spec", t->job->spec_text, "data_sha256", t->data.sha256, "train_sha256",
+                  t->data.train_sha256, "backend", t->info.name, "backend_version", t->info.version, "precision",
+                  spec_precision_name(spec->precision), "metric", choices_selection[spec->selection.metric]);
     if (metadata != NULL && metadata_put(metadata, "threads", "%d", t->threads) == 0 && put_state(metadata, &t->state) == 0 &&
         put_selection(metadata, &t->state.selection) == 0)
         return metadata;

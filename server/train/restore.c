@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "common/choices.h"
+#include "common/json.h"
 #include "server/train/metadata.h"
 #include "server/train/private.h"
 #include "server/train/say.h"
@@ -26,24 +27,34 @@ static int check_own(const struct trainer *t, const json_t *metadata, struct err
     return 0;
 }
 
+static int check_spec(const struct trainer *t, const json_t *metadata, struct err *err) {
+    const char *text = metadata_text(metadata, "spec");
+    json_t *was = json_parse(text, strlen(text), NULL), *is = spec_to_json(t->spec);
+    int rc = 0;
+    if (is == NULL)
+        rc = err_set(err, ERR_MEMORY, "out of memory while comparing two jobs");
+    else if (was == NULL)
+        rc = err_set(err, ERR_DATA, "its \"spec\" is not JSON");
+    else
+        rc = spec_check_resume(was, is, t->spec->from.job, err);
+    json_decref(was);
+    json_decref(is);
+    return rc;
+}
+
 static int check_source(const struct trainer *t, const json_t *metadata, struct err *err) {
-    const char *job = t->spec->from.job, *format = metadata_text(metadata, "format"),
-               *optimizer = metadata_text(metadata, "optimizer"), *own = choices_optimizer[t->spec->optimizer.kind];
+    const char *job = t->spec->from.job, *format = metadata_text(metadata, "format");
     if (strcmp(format, CHECKPOINT_FORMAT) != 0)
         return err_at(err, ERR_FIELD, "/from/resume",
                       "the checkpoint of %s has the format \"%.40s\", not %s: it can only lend its weights, "
                       "without \"resume\"",
                       job, format, CHECKPOINT_FORMAT);
+    if (check_spec(t, metadata, err) != 0)
+        return -1;
     if (strcmp(metadata_text(metadata, "train_sha256"), t->data.train_sha256) != 0)
         return err_at(err, ERR_FIELD, "/from/resume",
-                      "the training images are not those of %s: data set, padding, limit and validation must be the same, "
-                      "or \"resume\" be left out",
+                      "the training images have changed since %s was trained: it can only lend its weights, without \"resume\"",
                       job);
-    if (strcmp(optimizer, own) != 0)
-        return err_at(err, ERR_FIELD, "/from/resume",
-                      "%s was trained with the optimizer \"%.16s\", whose state \"%s\" cannot take over; choose the "
-                      "same one, or leave \"resume\" out",
-                      job, optimizer, own);
     return 0;
 }
 
@@ -127,27 +138,20 @@ static int check_epochs(const struct trainer *t, const json_t *metadata, struct 
 
 /* --- tensors --- */
 
-/* A source without an average has its values for one: so every average starts. */
-static int take_tensors(struct trainer *t, enum origin origin, const struct safetensors *file, struct err *err) {
+static int take_tensors(struct trainer *t, const struct safetensors *file, struct err *err) {
     struct tensors *tensors = &t->tensors;
-    bool average = origin == ORIGIN_OWN || tensors_have_average(tensors, file);
-    for (size_t i = 0; i < tensors->n; i++) {
-        if (tensors->rows[i].kind == TENSOR_AVERAGE && !average)
-            continue;
+    for (size_t i = 0; i < tensors->n; i++)
         if (safetensors_get(file, &tensors->entries[i], tensors->floats + tensors->rows[i].at, err) != 0)
             return -1;
-    }
-    if (!average)
-        tensors_start_average(tensors);
     return 0;
 }
 
 /* Everything is read before the first tensor is set. */
-static int restore_checked(struct trainer *t, enum origin origin, const struct safetensors *file, struct err *err) {
+static int restore_checked(struct trainer *t, const struct safetensors *file, struct err *err) {
     int shape;
     struct train_state state;
     struct safetensors_entry layers = checkpoint_layers_entry(t, &shape);
-    if (parse_state(t, file->metadata, &state, err) != 0 || take_tensors(t, origin, file, err) != 0 ||
+    if (parse_state(t, file->metadata, &state, err) != 0 || take_tensors(t, file, err) != 0 ||
         safetensors_get(file, &layers, t->layers.state, err) != 0 || tensors_set_all(&t->tensors, t->api, t->plan, err) != 0)
         return -1;
     t->state = state;
@@ -160,18 +164,16 @@ static int restore_file(struct trainer *t, enum origin origin, const struct safe
         return -1;
     if (origin == ORIGIN_SOURCE && check_epochs(t, file->metadata, err) != 0)
         return -1;
-    return restore_checked(t, origin, file, err);
+    return restore_checked(t, file, err);
 }
 
-/* What a source has besides, such as an average, is no reason to refuse it: it may have four tensors of every parameter. */
-static size_t size_limit(const struct trainer *t, enum origin origin) {
-    size_t floats = origin == ORIGIN_OWN ? t->tensors.floats_n : 4 * t->tensors.values_n;
-    return floats * sizeof(float) + t->layers.state_n * sizeof(double) + SAFETENSORS_HEADER_MAX;
+static size_t size_limit(const struct trainer *t) {
+    return t->tensors.floats_n * sizeof(float) + t->layers.state_n * sizeof(double) + SAFETENSORS_HEADER_MAX;
 }
 
 static int restore_path(struct trainer *t, enum origin origin, const char *path, struct err *err) {
     struct safetensors file;
-    if (safetensors_open(path, "the file", size_limit(t, origin), &file, err) != 0)
+    if (safetensors_open(path, "the file", size_limit(t), &file, err) != 0)
         return -1;
     int rc = restore_file(t, origin, &file, err);
     safetensors_done(&file);

@@ -90,13 +90,6 @@ void tensors_done(struct tensors *tensors) {
     *tensors = (struct tensors){0};
 }
 
-bool tensors_have_average(const struct tensors *tensors, const struct safetensors *file) {
-    for (size_t i = 0; i < tensors->n; i++)
-        if (tensors->rows[i].kind == TENSOR_AVERAGE && !safetensors_has(file, &tensors->entries[i]))
-            return false;
-    return true;
-}
-
 void tensors_start_average(const struct tensors *tensors) {
     for (size_t i = 0; i < tensors->n; i++) {
         const struct tensors_row *row = &tensors->rows[i];

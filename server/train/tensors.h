@@ -31,9 +31,6 @@ struct tensors {
 int tensors_init(struct tensors *tensors, const struct graph *graph, const struct spec *spec, struct err *err);
 void tensors_done(struct tensors *tensors);
 
-/* Whether a file has all averages of the list. */
-bool tensors_have_average(const struct tensors *tensors, const struct safetensors *file);
-
 /* Makes the averages equal to the values. */
 void tensors_start_average(const struct tensors *tensors);
 

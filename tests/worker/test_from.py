@@ -159,17 +159,6 @@ def test_a_source_that_was_stopped_within_an_epoch(whole, tmp_path):
     assert results(worker) == results(whole) and digest(tmp_path / "job") == digest(whole.directory)
 
 
-def test_an_average_may_begin_with_the_state(tmp_path):
-    plain = {**ADAM, "average_decay": 0}
-    run(tmp_path / "source", spec(**plain, epochs=1))
-    lend_state(tmp_path / "source", tmp_path / "job")
-    worker, status = run(tmp_path / "job", go_on(epochs=2, average_decay=0.5))
-    assert status == DONE, worker.text()
-    straight, _ = run(tmp_path / "straight", spec(**plain, epochs=2))
-    assert worker.of("epoch")[1]["weights_sha256"] == straight.of("epoch")[1]["weights_sha256"]
-    assert worker.of("epoch")[1]["test"] != straight.of("epoch")[1]["test"]
-
-
 def test_patience_begins_again(tmp_path):
     choosy = {**ADAM, "selection": {"metric": "loss", "patience": 1, "min_delta": 10}}
     first, _ = run(tmp_path / "source", spec(**choosy, epochs=9))
@@ -229,11 +218,11 @@ def test_best_weights_that_cannot_be_read_are_no_reason_to_fail(ended, tmp_path,
 @pytest.mark.parametrize("changes, pointer, words", [
     ({"epochs": 2}, "/epochs", "2 epochs that job_source has trained"),
     ({"epochs": 1}, "/epochs", "must be above"),
-    ({"optimizer": {"kind": "rmsprop"}}, "/from/resume", '"adam"'),
-    ({"train_limit": 126}, "/from/resume", "training images"),
-    ({"validation_fraction": 0.4}, "/from/resume", "training images"),
-    ({"model": {"preset": "resnet8", "width": 0.5}}, "/from/resume", "another shape"),
-    ({"model": {"preset": "resnet14", "width": 0.25}}, "/from/resume", "no tensor"),
+    *[(changes, pointer, "not what job job_source had") for changes, pointer in (
+        ({"optimizer": {"kind": "rmsprop"}}, "/optimizer/kind"), ({"train_limit": 126}, "/train_limit"),
+        ({"test_limit": 31}, "/test_limit"), ({"validation_fraction": 0.4}, "/validation_fraction"), ({"pad": 2}, "/pad"),
+        ({"seed": 12}, "/seed"), ({"batch_size": 20}, "/batch_size"), ({"average_decay": 0}, "/average_decay"),
+        ({"average_decay": 0.8}, "/average_decay"), ({"model": {"preset": "resnet14", "width": 0.25}}, "/model"))],
 ])
 def test_a_state_that_does_not_fit_is_refused(source, tmp_path, changes, pointer, words):
     lend_state(source, tmp_path / "job")
@@ -241,6 +230,17 @@ def test_a_state_that_does_not_fit_is_refused(source, tmp_path, changes, pointer
     error = worker.events[-1]
     assert status == FAILED and [e["type"] for e in worker.events] == ["error"]
     assert (error["code"], error["pointer"]) == ("invalid-field", pointer) and words in error["text"]
+
+
+@pytest.mark.parametrize("change, words", [
+    (lambda data, metadata: data.replace(metadata["train_sha256"].encode(), b"0" * 64), "images have changed"),
+    (lambda data, metadata: data.replace(b'"spec":"{', b'"spec":"['), "is not JSON")])
+def test_another_training_is_not_gone_on_with(source, tmp_path, change, words):
+    lend_state(source, tmp_path / "job")
+    file = tmp_path / "job" / "initial.safetensors"
+    file.write_bytes(change(file.read_bytes(), read_safetensors(file)[0]))
+    worker, status = run(tmp_path / "job", go_on())
+    assert status == FAILED and worker.events[-1]["pointer"] == "/from/resume" and words in worker.events[-1]["text"]
 
 
 @pytest.mark.parametrize("at", [-1, -100000])
