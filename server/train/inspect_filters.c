@@ -19,7 +19,7 @@ static int find_conv(const struct inspect *inspect, const json_t *name, struct e
     const struct graph_node *layer = &inspect->graph->nodes[node];
     if (layer->op == OP_CONV)
         return node;
-    return err_at(err, ERR_FIELD, "/layer", "layer \"%s\" is a %s; only convolutions have filters", layer->name,
+    return err_at(err, ERR_FIELD, "/layer", "layer \"%s\" is no convolution but %s; only convolutions have filters", layer->name,
                   graph_op_name(layer->op));
 }
 
