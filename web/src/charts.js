@@ -20,7 +20,7 @@ export function axis(colors, extra) {
   };
 }
 
-function series(kind, { key, symbol, dash }, { epochs, texts, colors, animate }) {
+function series(kind, { key, symbol, dash }, { epochs, texts, colors }) {
   return {
     id: key,
     name: texts[key],
@@ -33,7 +33,7 @@ function series(kind, { key, symbol, dash }, { epochs, texts, colors, animate })
     lineStyle: { width: 2.25, type: dash, color: colors[key] },
     itemStyle: { color: colors[key] },
     emphasis: { disabled: true },
-    animationDuration: animate ? 250 : 0,
+    animation: false,
     z: key === 'test' ? 3 : 2,
   };
 }
@@ -82,13 +82,13 @@ function epochTooltip({ colors, texts, format }) {
 // kind: 'loss' | 'accuracy'. epochs: summaries. live: [{x, loss}]. texts: {train, validation, test, now, epoch}.
 // format(value) and formatAxis(value) write numbers as the language does.
 export function curveOption(kind, input) {
-  const { epochs, live = [], texts, colors, planned, logarithmic = false, formatAxis, animate = false } = input;
+  const { epochs, live = [], texts, colors, planned, logarithmic = false, formatAxis } = input;
   const lines = SERIES.filter((row) => row.key !== 'validation' || epochs.some((epoch) => epoch.validation)).map((row) => series(kind, row, input));
   if (kind === 'loss') lines.unshift(liveSeries({ epochs, live, texts, colors }));
   const last = epochs.length ? epochs[epochs.length - 1].epoch : 0;
   const yAxis = axis(colors, { grid: true, axisLabel: { formatter: formatAxis } });
   return {
-    animation: animate,
+    animation: false, // every frame is drawn by the reader's processor, which may be the one that trains
     textStyle: { fontFamily: colors.font },
     grid: { left: 8, right: 20, top: 16, bottom: 30, containLabel: true },
     tooltip: epochTooltip(input),

@@ -12,12 +12,11 @@ import { submitView, unknownView } from './views/submit.js';
 
 const VIEWS = { jobs: jobsView, job: jobView, submit: submitView, unknown: unknownView };
 const dark = matchMedia('(prefers-color-scheme: dark)');
-const reduced = matchMedia('(prefers-reduced-motion: reduce)');
 
 let state = initialState();
 let { route, settings } = parseHash(location.hash);
 let shown = { key: null, frame: null, view: null };
-let look = { dark: false, reducedMotion: false };
+let look = { dark: false };
 let planned = false;
 
 function dispatch(action) {
@@ -111,7 +110,7 @@ function draw() {
   build();
   shown.frame.update(state, route, settings);
   const isDark = settings.theme === 'dark' || (settings.theme === 'auto' && dark.matches);
-  look = isDark === look.dark && reduced.matches === look.reducedMotion ? look : { dark: isDark, reducedMotion: reduced.matches };
+  look = isDark === look.dark ? look : { dark: isDark };
   shown.view.update(state, settings, look);
   document.title = `${shown.view.title(state)} – Residuum`;
 }
@@ -123,7 +122,6 @@ addEventListener('hashchange', () => {
 });
 addEventListener('languagechange', plan);
 dark.addEventListener('change', plan);
-reduced.addEventListener('change', plan);
 document.addEventListener('visibilitychange', () => stream.setHidden(document.hidden));
 
 actions.catalog();

@@ -44,14 +44,13 @@ export function curvesView(ctx) {
     return t('curves.describe', { title: row.title, n: fmt.whole(epochs.length), train: value(last.train[row.kind]), test: value(last.test[row.kind]) });
   }
 
-  const draw = whenChanged((epochs, live, planned, loss, look) => {
+  const draw = whenChanged((epochs, live, planned, loss, _look) => {
     const colors = readColors(node);
     const texts = { train: t('curves.train'), validation: t('curves.validation'), test: t('curves.test'), now: t('curves.now'), epoch: t('curves.epoch') };
     for (const row of charts) {
       const option = curveOption(row.kind, {
         epochs, live, texts, colors, planned,
         logarithmic: loss === 'log',
-        animate: !look.reducedMotion,
         format: row.kind === 'loss' ? fmt.loss : fmt.percent,
         formatAxis: axisLabel(row.kind, fmt),
       });
