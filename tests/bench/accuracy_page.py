@@ -42,11 +42,12 @@ that of the weights themselves):
 WHY_TEXT = """
 How much larger the largest of all these gradients is than the smallest, in the first epoch: {spread}
 
-Going back through a plain network, the gradient is multiplied by every layer. With batch norm and He initialization that factor is a little
-above 1 at the start (Yang et al. 2019, "A mean field theory of batch normalization"), and over 55 layers it adds up: the first layers get
-gradients hundreds of times those of the last ones, their first steps blow their weights up, and since batch norm divides the gradient by the
-size of the weights, what reaches them afterwards is too small to repair it. A shortcut adds the identity, whose factor is exactly 1: in the
-residual network every layer gets a gradient of about the same size.
+The plain network has the higher training loss as well: it is no overfitting. Going back through it, the gradient is multiplied by every
+layer. With batch norm and He initialization that factor is a little above 1 at the start (Yang et al. 2019, "A mean field theory of batch
+normalization"), and over 55 layers it adds up, so that the first layers get much larger gradients than the last ones and their weights are
+thrown about before the later layers have learned anything. (With sigmoids, or without norm, the factor is below 1 and the gradient vanishes
+instead.) A shortcut adds the identity, whose factor is exactly 1: in the residual network the gradients of all layers are of about the same
+size.
 """
 
 
