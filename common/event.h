@@ -115,4 +115,10 @@ enum worker_exit {
     WORKER_EXIT_RETRY = 5    /* an "error" line said why; trying again may help (out of memory, disk full, device lost) */
 };
 
+enum { EVENT_WEIGHTS_NAME_MAX = 40 };
+
+/* The name of an epoch's file in DIR/weights, "epoch-5.safetensors", and the epoch of such a name, 0 when it is none. */
+void event_weights_name(int epoch, char ret_name[EVENT_WEIGHTS_NAME_MAX]);
+int event_weights_epoch(const char *name);
+
 #endif

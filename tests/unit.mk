@@ -6,7 +6,7 @@
 UNIT_api := $(API) $(SCHED) $(STORE) $(GRAPH) $(COMMON)
 UNIT_LDFLAGS_api := -Wl,--wrap=realloc
 UNIT_api_commit := $(API) $(STORE) $(GRAPH) $(COMMON)
-UNIT_augment := $(patsubst %,$(O)/server/train/%.o,batch mixup parallel) $(COMMON)
+UNIT_augment := $(O)/tests/unit/case_rig.o $(patsubst %,$(O)/server/train/%.o,batch mixup parallel) $(COMMON)
 UNIT_common := $(COMMON)
 UNIT_golden := $(O)/tests/golden/formula.o $(O)/tests/ops/rig.o $(GRAPH) $(COMMON)
 UNIT_graph := $(GRAPH) $(COMMON)
@@ -20,7 +20,7 @@ UNIT_plans := $(patsubst %,$(O)/tests/ops/%.o,cases rig values) $(GRAPH) $(COMMO
 UNIT_layers := $(O)/tests/unit/alloc_rig.o $(O)/server/train/layers.o $(COMMON)
 UNIT_LDFLAGS_layers := -Wl,--wrap=malloc,--wrap=calloc
 UNIT_loop := $(COMMON)
-UNIT_metrics := $(O)/tests/unit/alloc_rig.o $(O)/server/train/metrics.o $(COMMON)
+UNIT_metrics := $(O)/tests/unit/case_rig.o $(O)/tests/unit/alloc_rig.o $(O)/server/train/metrics.o $(COMMON)
 UNIT_LDFLAGS_metrics := -Wl,--wrap=malloc,--wrap=calloc
 UNIT_predictions := $(O)/tests/unit/alloc_rig.o $(patsubst %,$(O)/server/train/%.o,predictions metrics safetensors) $(COMMON)
 UNIT_LDFLAGS_predictions := -Wl,--wrap=malloc,--wrap=calloc
@@ -40,6 +40,6 @@ UNIT_store_job := $(O)/tests/unit/store_rig.o $(STORE) $(COMMON)
 UNIT_store_schema := $(O)/tests/unit/store_rig.o $(STORE) $(COMMON)
 UNIT_store_turn := $(O)/tests/unit/store_rig.o $(STORE) $(COMMON)
 UNIT_train_lock := $(O)/server/train/lock.o $(O)/server/train/stop.o $(COMMON)
-UNIT_train_safetensors := $(O)/server/train/safetensors.o $(COMMON)
+UNIT_train_safetensors := $(O)/tests/unit/alloc_rig.o $(O)/server/train/safetensors.o $(COMMON)
 UNIT_LDFLAGS_train_safetensors := -Wl,--wrap=malloc,--wrap=calloc
-UNIT_train_schedule := $(COMMON)
+UNIT_train_schedule := $(O)/tests/unit/case_rig.o $(COMMON)

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/event.h"
 #include "server/api/private.h"
 
 struct listing {
@@ -70,11 +71,12 @@ static int open_weights(struct sched *sched, const char *id, int epoch, struct d
     for (int i = 0;; i++) {
         struct sched_weights found;
         struct err why = {0};
-        char name[64];
+        char file[EVENT_WEIGHTS_NAME_MAX], name[sizeof file + 8];
         if (sched_weights_find(sched, id, epoch, &found, err) != 0)
             return -1;
-        snprintf(name, sizeof name, "weights/epoch-%d.safetensors", found.epoch);
-        snprintf(download->name, sizeof download->name, "%s-epoch-%d.safetensors", id, found.epoch);
+        event_weights_name(found.epoch, file);
+        snprintf(name, sizeof name, "weights/%s", file);
+        snprintf(download->name, sizeof download->name, "%s-%s", id, file);
         if (sched_file_open(sched, id, name, &download->steal_fd, &download->size, &why) == 0)
             return 0;
         if (why.code != ERR_NOT_FOUND || i + 1 == TRIES)

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "common/event.h"
 #include "common/file.h"
 #include "common/log.h"
 #include "server/sched/private.h"
@@ -50,8 +51,9 @@ static int sync_both(const struct sched *sched, const char *dir, struct err *err
 }
 
 static int link_all(const struct sched *sched, const struct sched_initial *initial, const char *to, struct err *err) {
-    char weights[48], from_dir[PATH_MAX], to_dir[PATH_MAX];
-    snprintf(weights, sizeof weights, "weights/epoch-%d.safetensors", initial->epoch);
+    char name[EVENT_WEIGHTS_NAME_MAX], weights[sizeof name + 8], from_dir[PATH_MAX], to_dir[PATH_MAX];
+    event_weights_name(initial->epoch, name);
+    snprintf(weights, sizeof weights, "weights/%s", name);
     const struct linked kinds[][LINKED_MAX] = {
         [INITIAL_WEIGHTS] = {{weights, INITIAL, false}},
         [INITIAL_CHECKPOINT] = {{"checkpoint.safetensors", INITIAL, false},

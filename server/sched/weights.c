@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "common/event.h"
 #include "server/sched/private.h"
 
 enum { NAMED_MAX = 16 }; /* epochs that a message names: the newest ones */
@@ -19,14 +20,6 @@ static int weights_dir(const struct sched *sched, const char *id, char ret_path[
     return 0;
 }
 
-/* The N of "epoch-N.safetensors", or 0. */
-static int epoch_of(const char *name) {
-    int epoch = 0, end = 0;
-    if (sscanf(name, "epoch-%9d.safetensors%n", &epoch, &end) != 1 || end == 0 || name[end] != '\0')
-        return 0;
-    return epoch > 0 ? epoch : 0;
-}
-
 static int by_epoch(const void *a, const void *b) {
     const struct sched_kept *left = a, *right = b;
     return (left->epoch > right->epoch) - (left->epoch < right->epoch);
@@ -36,7 +29,7 @@ static int by_epoch(const void *a, const void *b) {
 static int add_file(DIR *dir, const char *name, struct sched_kept **list, size_t *n, struct err *err) {
     enum { ROOM_STEP = 64 };
     struct stat st;
-    int epoch = epoch_of(name);
+    int epoch = event_weights_epoch(name);
     if (epoch == 0 || fstatat(dirfd(dir), name, &st, AT_SYMLINK_NOFOLLOW) != 0 || !S_ISREG(st.st_mode))
         return 0;
     if (*n % ROOM_STEP == 0) {
@@ -89,7 +82,7 @@ static int not_kept(const char *id, int epoch, const struct sched_kept *kept, si
 }
 
 int sched_weights_find(const struct sched *sched, const char *id, int epoch, struct sched_weights *ret_weights, struct err *err) {
-    char dir[PATH_MAX];
+    char dir[PATH_MAX], name[EVENT_WEIGHTS_NAME_MAX];
     struct sched_kept *kept = NULL;
     size_t n = 0;
     struct sched_weights found = {.epoch = epoch};
@@ -98,7 +91,8 @@ int sched_weights_find(const struct sched *sched, const char *id, int epoch, str
     if (epoch == WEIGHTS_NEWEST && n > 0)
         found.epoch = kept[n - 1].epoch;
     int rc = 0;
-    if ((size_t)snprintf(found.path, sizeof found.path, "%s/epoch-%d.safetensors", dir, found.epoch) >= sizeof found.path)
+    event_weights_name(found.epoch, name);
+    if ((size_t)snprintf(found.path, sizeof found.path, "%s/%s", dir, name) >= sizeof found.path)
         rc = err_set(err, ERR_IO, "the path of a job's weights is longer than %d bytes", PATH_MAX);
     else if (access(found.path, R_OK) != 0)
         rc = not_kept(id, found.epoch, kept, n, err);

@@ -61,7 +61,7 @@ static int weights_dir(const struct trainer *t, char ret_path[PATH_MAX], struct 
 static int write_entries(const struct trainer *t, int epoch, const json_t *metadata, struct safetensors_entry *entries,
                          struct err *err) {
     const struct tensors *tensors = &t->tensors;
-    char dir[PATH_MAX], name[40];
+    char dir[PATH_MAX], name[EVENT_WEIGHTS_NAME_MAX];
     int64_t bytes;
     for (size_t i = 0; i < tensors->n; i++)
         if (tensors->rows[i].kind == exported(t)) {
@@ -69,7 +69,7 @@ static int write_entries(const struct trainer *t, int epoch, const json_t *metad
             entries[param] = tensors->entries[i];
             entries[param].name = t->graph->params[param].name;
         }
-    snprintf(name, sizeof name, "epoch-%d.safetensors", epoch);
+    event_weights_name(epoch, name);
     if (weights_dir(t, dir, err) != 0 || file_mkdirs(dir, err) != 0)
         return -1;
     return safetensors_write(dir, name, metadata, entries, (size_t)t->graph->params_n, &bytes, err);
@@ -87,10 +87,11 @@ int weights_write(const struct trainer *t, int epoch, struct err *err) {
 }
 
 int weights_link(const struct trainer *t, int epoch, const char *path, struct err *err) {
-    char dir[PATH_MAX], to[PATH_MAX];
+    char dir[PATH_MAX], to[PATH_MAX], name[EVENT_WEIGHTS_NAME_MAX];
+    event_weights_name(epoch, name);
     if (weights_dir(t, dir, err) != 0 || file_mkdirs(dir, err) != 0)
         return -1;
-    if (snprintf(to, sizeof to, "%s/epoch-%d.safetensors", dir, epoch) >= (int)sizeof to)
+    if (snprintf(to, sizeof to, "%s/%s", dir, name) >= (int)sizeof to)
         return err_set(err, ERR_IO, "the path of the job's weights is longer than %d bytes", PATH_MAX - 1);
     if (link(path, to) == 0 || errno == EEXIST) /* by an attempt before this one */
         return file_sync_dir(dir, err);
@@ -101,9 +102,8 @@ int weights_link(const struct trainer *t, int epoch, const char *path, struct er
 
 /* Whether a file is the weights of an epoch that is to be kept. */
 static bool is_kept(const struct trainer *t, const char *name) {
-    int epoch = 0, end = 0, every = t->spec->keep_every;
-    bool is_weights = sscanf(name, "epoch-%9d.safetensors%n", &epoch, &end) == 1 && end > 0 && name[end] == '\0';
-    if (!is_weights || epoch < 1 || epoch > t->state.epoch)
+    int epoch = event_weights_epoch(name), every = t->spec->keep_every;
+    if (epoch == 0 || epoch > t->state.epoch)
         return false;
     return epoch == t->state.epoch || epoch == t->state.selection.best_epoch || (every > 0 && epoch % every == 0);
 }

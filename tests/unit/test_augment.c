@@ -1,5 +1,4 @@
 /* Runs every case of tests/cases/augment against torchvision's numbers; mixup's shares and sums against their definition. */
-#include <dirent.h>
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -12,6 +11,7 @@
 
 #include "common/json.h"
 #include "server/train/batch.h"
+#include "tests/unit/case_rig.h"
 
 static const char folder[] = "tests/cases/augment";
 
@@ -100,16 +100,7 @@ static void run_case(const char *name) {
 
 static void images_are_those_of_torchvision(void **state) {
     (void)state;
-    DIR *dir = opendir(folder);
-    assert_non_null(dir);
-    int cases = 0;
-    for (struct dirent *entry; (entry = readdir(dir)) != NULL;)
-        if (strstr(entry->d_name, ".json") != NULL) {
-            run_case(entry->d_name);
-            cases++;
-        }
-    closedir(dir);
-    assert_true(cases >= 12);
+    assert_true(case_rig_each(folder, run_case) >= 12);
 }
 
 /* --- what every augmentation keeps to --- */

@@ -10,6 +10,7 @@
 
 #include <cmocka.h>
 
+#include "common/event.h"
 #include "common/file.h"
 #include "common/json.h"
 #include "common/rng.h"
@@ -176,6 +177,19 @@ static void sha256_known_answer(void **state) {
     assert_string_equal(of_parts, hex);
 }
 
+static void weights_have_one_name(void **state) {
+    (void)state;
+    char name[EVENT_WEIGHTS_NAME_MAX];
+    event_weights_name(10000, name);
+    assert_string_equal(name, "epoch-10000.safetensors");
+    assert_int_equal(event_weights_epoch(name), 10000);
+    const char *others[] = {
+        "epoch-0.safetensors",  "epoch-05.safetensors",        "epoch--5.safetensors", "epoch-5.safetensors.part", "epoch-5", "",
+        "xepoch-5.safetensors", "epoch-5000000000.safetensors"};
+    for (size_t i = 0; i < sizeof others / sizeof others[0]; i++)
+        assert_int_equal(event_weights_epoch(others[i]), 0);
+}
+
 static void errors_keep_the_first(void **state) {
     (void)state;
     struct err err = {0};
@@ -203,6 +217,7 @@ int main(void) {
         cmocka_unit_test(json_rounds),
         cmocka_unit_test(files_are_whole),
         cmocka_unit_test(sha256_known_answer),
+        cmocka_unit_test(weights_have_one_name),
         cmocka_unit_test(errors_keep_the_first),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

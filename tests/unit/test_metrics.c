@@ -1,5 +1,4 @@
 /* Runs every case of tests/cases/metrics against scikit-learn's numbers, and checks ties, orders and edges by hand. */
-#include <dirent.h>
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -12,6 +11,7 @@
 
 #include "server/train/metrics.h"
 #include "tests/unit/alloc_rig.h"
+#include "tests/unit/case_rig.h"
 
 static const char folder[] = "tests/cases/metrics";
 
@@ -124,16 +124,7 @@ static void run_case(const char *name) {
 
 static void numbers_are_those_of_scikit_learn(void **state) {
     (void)state;
-    DIR *dir = opendir(folder);
-    assert_non_null(dir);
-    int cases = 0;
-    for (struct dirent *entry; (entry = readdir(dir)) != NULL;)
-        if (strstr(entry->d_name, ".json") != NULL) {
-            run_case(entry->d_name);
-            cases++;
-        }
-    closedir(dir);
-    assert_true(cases >= 4);
+    assert_true(case_rig_each(folder, run_case) >= 4);
 }
 
 /* --- by hand --- */

@@ -1,5 +1,4 @@
 /* Runs every case of tests/cases/schedule: a job document, the steps of an epoch, and PyTorch's learning rate at every step. */
-#include <dirent.h>
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -12,6 +11,7 @@
 
 #include "common/json.h"
 #include "common/spec.h"
+#include "tests/unit/case_rig.h"
 
 static const char folder[] = "tests/cases/schedule";
 
@@ -45,16 +45,7 @@ static void run_case(const char *name) {
 
 static void rates_are_those_of_pytorch(void **state) {
     (void)state;
-    DIR *dir = opendir(folder);
-    assert_non_null(dir);
-    int cases = 0;
-    for (struct dirent *entry; (entry = readdir(dir)) != NULL;)
-        if (strstr(entry->d_name, ".json") != NULL) {
-            run_case(entry->d_name);
-            cases++;
-        }
-    closedir(dir);
-    assert_true(cases >= 11);
+    assert_true(case_rig_each(folder, run_case) >= 11);
 }
 
 int main(void) {
