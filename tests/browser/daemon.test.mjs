@@ -87,6 +87,20 @@ test('inside the network of a real job: its graph, test images, maps of a layer 
   assert.deepEqual(page.trouble, []);
 }));
 
+test('every example of a new job is valid for the real daemon', () => withPage(async (page) => {
+  await page.getByRole('link', { name: 'New job' }).click();
+  const examples = page.getByLabel('Begin with');
+  const n = await examples.locator('option').count();
+  assert.ok(n >= 7);
+  for (let i = 0; i < n; i += 1) {
+    await examples.selectOption(String(i));
+    const { parameters } = await daemon.request('POST', '/v1/jobs?dry_run=true', JSON.parse(await page.getByLabel('Job, as JSON').inputValue()));
+    assert.ok(parameters > 1000, `example ${i}`);
+  }
+  await page.getByRole('button', { name: 'Check' }).click();
+  await page.getByText('Valid.').waitFor();
+}));
+
 test('a page opened afterwards shows the same, in German', () => withPage(async (page) => {
   await page.getByRole('heading', { name: 'Aufträge' }).waitFor();
   await page.locator('.job[data-state="succeeded"] .figure', { hasText: '%' }).waitFor();

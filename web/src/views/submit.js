@@ -1,8 +1,7 @@
 // A job written as JSON: the server checks it without queueing (dry run), then takes it.
 import { h, whenChanged } from '../dom.js';
+import { EXAMPLES } from '../examples.js';
 import { problemBox } from './parts.js';
-
-const MINIMAL = JSON.stringify({ dataset: 'fashion-mnist', model: 'resnet20' }, null, 2);
 
 function choices({ t }) {
   const node = h('div', { class: 'choices' });
@@ -18,12 +17,14 @@ function choices({ t }) {
 export function submitView(ctx) {
   const { t, fmt, actions } = ctx;
   const text = h('textarea', { id: 'spec', rows: 12, spellcheck: 'false', autocomplete: 'off', 'aria-describedby': 'spec-hint', name: 'spec' });
-  text.value = MINIMAL;
+  text.value = EXAMPLES[0].text;
+  const examples = h('select', { id: 'example', on: { change: () => { text.value = EXAMPLES[Number(examples.value)].text; } } },
+    EXAMPLES.map((example, i) => h('option', { value: i }, t(example.key))));
   const answer = h('div', { role: 'status' });
   const check = h('button', { type: 'button', on: { click: () => ask(true) } }, t('submit.check'));
   const send = h('button', { type: 'submit', class: 'primary' }, t('submit.send'));
   const form = h('form', { class: 'card submit', on: { submit: (event) => { event.preventDefault(); ask(false); } } },
-    h('p', { class: 'hint', id: 'spec-hint' }, t('submit.hint')), h('label', { for: 'spec' }, t('submit.label')), text, h('div', { class: 'buttons' }, check, send), answer);
+    h('p', { class: 'hint', id: 'spec-hint' }, t('submit.hint')), h('p', { class: 'picker' }, h('label', { for: 'example' }, t('submit.example')), examples), h('label', { for: 'spec' }, t('submit.label')), text, h('div', { class: 'buttons' }, check, send), answer);
   const side = choices(ctx);
   const node = h('div', { class: 'view view-submit' }, h('div', { class: 'head' }, h('h1', { tabindex: '-1' }, t('submit.title'))), h('div', { class: 'columns' }, form, side.node));
 
