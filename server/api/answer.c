@@ -119,7 +119,7 @@ static void title_of(enum err_code code, char *ret_title, size_t size) {
 }
 
 /* Entries of a list say what is wrong with their field, without naming it: "is -1; 0 to 10 are possible". */
-static json_t *detail_json(const struct err_list *errors) {
+static json_t *list_detail_json(const struct err_list *errors) {
     char text[sizeof errors->items[0].pointer + sizeof errors->items[0].text + 64];
     size_t n = errors->n + errors->dropped;
     int used = n > 1 ? snprintf(text, sizeof text, "%zu fields are wrong; the first: ", n) : 0;
@@ -128,12 +128,21 @@ static json_t *detail_json(const struct err_list *errors) {
     return string_json(text);
 }
 
+/* A single error of a field may be written like an entry of a list, which begins with a small letter, or as a whole sentence. */
+static json_t *detail_json(const struct err *err) {
+    char text[sizeof err->pointer + sizeof err->text + 2];
+    if (err->pointer[0] != '/' || !islower((unsigned char)err->text[0]))
+        return string_json(err->text);
+    snprintf(text, sizeof text, "%s %s", err->pointer, err->text);
+    return string_json(text);
+}
+
 static json_t *problem_json(const struct request *request, const struct err *err, const struct err_list *errors) {
     char type[64], title[48];
     snprintf(type, sizeof type, "/problems/%s", err_name(err->code));
     title_of(err->code, title, sizeof title);
     json_t *list = errors_json(err, errors);
-    json_t *detail = errors != NULL ? detail_json(errors) : string_json(err->text);
+    json_t *detail = errors != NULL ? list_detail_json(errors) : detail_json(err);
     json_t *problem = json_pack("{s:s,s:s,s:i,s:o,s:s}", "type", type, "title", title, "status", err_http(err->code), "detail",
                                 detail, "instance", request->id);
     if (problem != NULL && json_array_size(list) > 0)

@@ -47,6 +47,16 @@ def test_dry_run_values(service, problem):
     problem(service.post("/v1/jobs?dry_rum=true", FAST), 400, "invalid-request", "?dry_rum")
 
 
+def test_a_detail_names_its_field(service):
+    """The line that a person reads first has a subject, whichever check found the mistake."""
+    def detail(model):
+        return service.post("/v1/jobs?dry_run=true", {**MINIMAL, "model": model}).json()["detail"]
+    assert detail({"preset": "resnet20", "kernel": 4}).startswith("/model/kernel is 4; in a residual block it must be odd")
+    assert detail({"preset": "resnet20", "depth": [1, 2]}).startswith("/model/depth has 2 numbers")
+    assert detail({"preset": "resnet20", "overrides": [{"stage": 9, "kernel": 3}]}).startswith("/model/overrides/0/stage is 9")
+    assert detail("resnet21").startswith("There is no preset 'resnet21'"), "a whole sentence stands alone"
+
+
 def test_answer_of_a_submit(daemon):
     answer = daemon.post("/v1/jobs", {**LONG, "name": "first"})
     job = answer.json()
