@@ -121,3 +121,11 @@ test('what may be done to a job', () => {
   assert.deepEqual(can({ state: 'failed' }), [false, true, true]);
   assert.deepEqual(can({ state: 'succeeded' }), [false, false, true]);
 });
+
+test('a finished epoch brings its accuracy to the job, an old one does not', () => {
+  let state = reduce(initialState(), { type: 'job', job: job('a') });
+  state = reduce(state, { type: 'event', id: 11, event: 'epoch', data: epoch('a', 2) });
+  assert.deepEqual([state.jobs.a.epochs_done, state.jobs.a.test_accuracy], [2, 0.42]);
+  state = reduce(state, { type: 'event', id: 12, event: 'epoch', data: epoch('a', 1) });
+  assert.equal(state.jobs.a.test_accuracy, 0.42);
+});
