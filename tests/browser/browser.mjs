@@ -54,3 +54,13 @@ export function paintedPixels(page, kind, variable) {
     return found;
   }, [kind, variable]);
 }
+
+// Waits until so many elements match; what is drawn later than the text before it is no failure, a wrong number is one.
+export async function counted(page, css, n) {
+  const matching = page.locator(css);
+  const until = Date.now() + 10000;
+  while (await matching.count() !== n) {
+    if (Date.now() > until) throw new Error(`${await matching.count()} elements match ${css}, not ${n}`);
+    await page.evaluate(() => new Promise((done) => requestAnimationFrame(done)));
+  }
+}

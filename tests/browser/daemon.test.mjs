@@ -1,7 +1,7 @@
 // The whole way: a job submitted to the real daemon trains, and the page in a real browser shows it happen.
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
-import { accessibility, chartPoints, launch, live, openPage, paintedPixels } from './browser.mjs';
+import { accessibility, chartPoints, counted, launch, live, openPage, paintedPixels } from './browser.mjs';
 import { Daemon } from './daemon.mjs';
 
 const JOB = { dataset: 'shapes', model: 'lenet5', train_limit: 512, test_limit: 256, epochs: 4 };
@@ -58,12 +58,12 @@ test('a job submitted by HTTP appears, trains and grows its curves, and every nu
   assert.ok(await paintedPixels(page, 'loss', 'test') > 100);
 
   const epoch = await daemon.request('GET', `/v1/jobs/${job.id}/epochs/4`);
-  assert.equal(await page.locator('.epochs tbody tr').count(), 4);
+  await counted(page, '.epochs tbody tr', 4);
   const percent = `${(100 * epoch.test.accuracy).toFixed(2)}%`;
   await page.locator('.now').getByText(percent).waitFor();
   assert.equal(sum(await page.locator('.confusion tbody td:not(.recall)').allTextContents()), 256);
   assert.equal(Number(await page.locator('.confusion').getAttribute('data-correct')), Math.round(256 * epoch.test.accuracy));
-  assert.equal(await page.locator('.softmax').count(), 6);
+  await counted(page, '.softmax', 6);
   const { items } = await daemon.request('GET', '/v1/datasets');
   const { classes } = items.find((item) => item.name === 'shapes');
   await page.locator('.softmax').first().getByText(`True class: ${classes[epoch.test.labels[0]]}`).waitFor();
@@ -81,7 +81,7 @@ test('inside the network of a real job: its graph, test images, maps of a layer 
   await page.getByRole('heading', { name: 'Inside the network' }).click();
   await page.waitForSelector('.maps[data-layer="conv1"][data-maps="6"]');
   await page.waitForSelector('.filters[data-maps="18"]');
-  assert.equal(await page.locator('.thumb').count(), 25);
+  await counted(page, '.thumb', 25);
   await page.getByLabel('Layer', { exact: true }).selectOption('pool1');
   await page.waitForSelector('.maps[data-layer="pool1"][data-maps="6"]');
   assert.deepEqual(page.trouble, []);
@@ -90,6 +90,7 @@ test('inside the network of a real job: its graph, test images, maps of a layer 
 test('every example of a new job is valid for the real daemon', () => withPage(async (page) => {
   await page.getByRole('link', { name: 'New job' }).click();
   const examples = page.getByLabel('Begin with');
+  await examples.waitFor();
   const n = await examples.locator('option').count();
   assert.ok(n >= 7);
   for (let i = 0; i < n; i += 1) {

@@ -1,7 +1,7 @@
 // The page against the fixture: states that a real daemon does not give on demand, languages, sizes, accessibility.
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
-import { accessibility, chartPoints, launch, live, openPage, paintedPixels } from './browser.mjs';
+import { accessibility, chartPoints, counted, launch, live, openPage, paintedPixels } from './browser.mjs';
 import { epochOf, Fixture } from './fixture.mjs';
 
 let browser;
@@ -38,7 +38,7 @@ test('a server that cannot answer is said, and trying again works', () => withPa
 
 test('the list shows every job with state, progress and accuracy, and moves', () => withPage({}, async (page, fixture) => {
   await live(page);
-  assert.equal(await page.locator('.job').count(), 6);
+  await counted(page, '.job', 6);
   const row = page.locator(`[data-job="${fixture.live.id}"]`);
   await row.getByText('79.92%').waitFor();
   const width = () => row.locator('progress').evaluate((bar) => bar.value);
@@ -56,14 +56,14 @@ test('hostile text in a name stays text', () => withPage({}, async (page) => {
 
 test('the filter is in the address, and a new job appears only where it belongs', () => withPage({ hash: '#/jobs?state=failed' }, async (page, fixture) => {
   await live(page);
-  assert.equal(await page.locator('.job').count(), 1);
+  await counted(page, '.job', 1);
   const job = fixture.addJob({ ...fixture.jobs[1], name: 'Another failure', created: new Date().toISOString(), id: 'job_new' });
   fixture.send('job', { ...job });
   await page.getByText('Another failure').waitFor();
   await page.getByRole('radio', { name: 'Active' }).check();
   await page.locator('.job[data-state="queued"]').first().waitFor();
   assert.match(page.url(), /state=active/);
-  assert.equal(await page.locator('.job').count(), 3);
+  await counted(page, '.job', 3);
 }));
 
 test('a job page: curves grow with epochs and draw in the colours of train and test', () => withPage({ hash: liveJob }, async (page, fixture) => {
@@ -120,8 +120,10 @@ test('report, most confused classes and validation: the numbers of the chosen ep
   await live(page);
   const { test: tested } = epochOf(fixture.live, 1);
   const shirt = page.locator('.report [data-row="class-6"]');
+  await shirt.waitFor();
   assert.deepEqual(await shirt.locator('td').allTextContents(), [tested.report.precision[6].toFixed(3), tested.report.recall[6].toFixed(3), tested.report.f1[6].toFixed(3), '1,000']);
-  assert.equal(await page.locator('.report .average').count(), 2);
+  await counted(page, '.report .average', 2);
+  await page.locator('.confused .count').first().waitFor();
   const errors = await page.locator('.confused .count').allTextContents();
   assert.deepEqual(errors, tested.most_confused.classes.slice(0, 4).map((row) => `${row.count.toLocaleString('en-GB')} errors`));
   await page.waitForSelector('.chart[data-kind="loss"][data-validation-points="2"]');
@@ -144,7 +146,7 @@ test('layers: drawn for the quantity in the address, tabled on demand, the vanis
   await page.getByText('divided by that of the last: 2.9').waitFor();
   await page.getByText('All numbers').click();
   await page.waitForSelector('[data-group="weights"]');
-  assert.equal(await page.locator('[data-group="weights"] tbody tr').count(), 20);
+  await counted(page, '[data-group="weights"] tbody tr', 20);
   assert.equal(await page.locator('[data-group="activations"] tbody tr').last().locator('td').last().textContent(), '–');
 }));
 
@@ -157,7 +159,7 @@ test('inside: nothing is asked before it is opened; images, maps of a layer and 
   await page.getByRole('heading', { name: 'Inside the network' }).click();
   await page.waitForSelector('.maps[data-layer="conv1"][data-maps="16"]');
   await page.waitForSelector('.filters[data-maps="16"]');
-  assert.equal(await page.locator('.thumb').count(), 25);
+  await counted(page, '.thumb', 25);
   assert.ok(await page.locator('.maps canvas').first().evaluate((canvas) => {
     const { data } = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height);
     return new Set(data).size > 8;
@@ -179,8 +181,8 @@ test('the network is drawn with its residual connection, and a layer leads to it
   await live(page);
   await page.getByRole('heading', { name: 'Network', exact: true }).click();
   await page.waitForSelector('.network-picture svg');
-  assert.equal(await page.locator('.network-picture .layer').count(), 7);
-  assert.equal(await page.locator('.network-picture .skips[data-from="act1"][data-to="layer1.0.add"]').count(), 1);
+  await counted(page, '.network-picture .layer', 7);
+  await counted(page, '.network-picture .skips[data-from="act1"][data-to="layer1.0.add"]', 1);
   await page.locator('[data-layer="layer1.0.add"]').click();
   await page.waitForSelector('.maps[data-layer="layer1.0.add"]');
   assert.match(page.url(), /network=open/);
