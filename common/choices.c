@@ -5,7 +5,7 @@
 
 #include "common/spec.h"
 
-const char *const choices_precision[] = {[PRECISION_F32] = "f32", [PRECISION_BF16] = "bf16", NULL};
+const char *const choices_precision[] = {[PRECISION_F32] = "f32", [PRECISION_BF16] = "bf16", [PRECISION_TF32] = "tf32", NULL};
 const char *const choices_backend[] = {
     [BACKEND_AUTO] = "auto", [BACKEND_REF] = "ref", [BACKEND_ONEDNN] = "onednn", [BACKEND_CUDNN] = "cudnn", NULL};
 const char *const choices_norm[] = {[NORM_NONE] = "none", [NORM_BATCH] = "batch", [NORM_GROUP] = "group", NULL};

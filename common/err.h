@@ -29,6 +29,7 @@
     X(ERR_DATA, "damaged-data", 500, 7)                 \
     X(ERR_STORE, "store", 500, 7)                       \
     X(ERR_BACKEND, "backend", 500, 7)                   \
+    X(ERR_DEVICE, "device-failed", 500, 7)              \
     X(ERR_NOT_FINITE, "non-finite-loss", 500, 7)        \
     X(ERR_PROTOCOL, "worker-protocol", 500, 7)          \
     X(ERR_WORKER, "worker-died", 500, 7)                \

@@ -10,7 +10,7 @@
 #include "common/dataset.h"
 #include "common/err.h"
 
-enum spec_precision { PRECISION_F32, PRECISION_BF16 };
+enum spec_precision { PRECISION_F32, PRECISION_BF16, PRECISION_TF32 };
 enum spec_backend { BACKEND_AUTO, BACKEND_REF, BACKEND_ONEDNN, BACKEND_CUDNN };
 enum spec_norm { NORM_NONE, NORM_BATCH, NORM_GROUP };
 enum spec_init { INIT_HE_NORMAL, INIT_HE_UNIFORM, INIT_XAVIER_NORMAL, INIT_XAVIER_UNIFORM, INIT_NORMAL };

@@ -1,6 +1,7 @@
 /* Door of the backends: the one versioned struct that a compute module exports as `residuum_backend`. Modules are opened with
  * dlopen by the worker; layouts, fusion and graph capture stay inside. All tensors crossing this door are dense f32, N,C,H,W;
- * weights O,I,H,W. One thread calls; a module may use threads of its own. */
+ * weights O,I,H,W. One thread calls; a module may use threads of its own. A pointer to a function that a module does not have
+ * is NULL where the door says so. */
 #ifndef BACKEND_BACKEND_H
 #define BACKEND_BACKEND_H
 
@@ -8,27 +9,35 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "common/augment.h"
 #include "common/err.h"
 #include "common/spec.h"
 #include "server/graph/graph.h"
 
-enum { BACKEND_ABI = 2 }; /* raise with every change of the structs below */
+enum { BACKEND_ABI = 3, BACKEND_PROFILE_MAX = 1024 }; /* raise with every change of the structs below */
 
 struct backend;      /* an open module on one device */
 struct backend_plan; /* a compiled graph with its parameters and buffers */
 
 struct backend_info {
     char name[16], version[48];     /* "onednn", "2.6.3" */
-    char device_id[64], device[96]; /* "cpu", "AMD EPYC (2 threads)" */
+    char device_id[64], device[96]; /* "cpu", "AMD EPYC (2 threads)"; "GPU-1fdd...", "NVIDIA H100 80GB HBM3" */
     char algorithms[48];            /* name of the fixed table that chooses algorithms by shape; part of a job's receipt */
-    bool bf16;                      /* precision bf16 is fast and offered */
+    unsigned precisions;            /* bits 1 << enum spec_precision: what is offered */
     int threads_max;
     int64_t memory_bytes; /* of the device */
+    int devices;          /* how many this module has found; probe takes indexes below it */
+    /* of a GPU; zero and empty of a processor */
+    int64_t memory_free_bytes;
+    int compute;                       /* compute capability times ten: 90 is 9.0 */
+    char driver[32];                   /* "580.65.06", or the CUDA version where NVML is missing: "CUDA 13.0" */
+    char profile[BACKEND_PROFILE_MAX]; /* JSON of the device's properties, as in server/graph/profiles */
+    char note[128];                    /* what a person should know: "not yet run on hardware by us" */
 };
 
 struct backend_options {
     int threads;
-    const char *device_id; /* "cpu" */
+    const char *device_id; /* "cpu", "GPU-1fdd..." */
 };
 
 enum backend_use {
@@ -43,12 +52,28 @@ struct backend_plan_options {
     enum backend_use use;
     /* of USE_TRAIN: which state to make room for */
     enum spec_optimizer optimizer;
-    bool average; /* TENSOR_AVERAGE */
+    bool average;          /* TENSOR_AVERAGE */
+    bool nondeterministic; /* algorithms whose sums may differ from run to run are allowed; processors need none */
+    bool eager;            /* a GPU's step is launched kernel by kernel, not as a captured graph: to compare the two */
+};
+
+/* The data sets that load_data may put on a device. */
+enum backend_set { SET_TRAIN, SET_VALIDATION, SET_TEST, BACKEND_SETS };
+
+/* Images as bytes, [n,C,H,W], and what normalizes them; borrowed for the call. */
+struct backend_data {
+    int n, channels, height, width;
+    const uint8_t *pixels;
+    const double *mean, *deviation; /* [channels], of pixels as fractions of 255 */
+    const float (*normal)[256];     /* [channels]: (value / 255 - mean) / deviation, as float */
 };
 
 struct backend_batch {
-    int n;                 /* images, 1..batch */
-    const float *images;   /* [n,C,H,W], normalized */
+    int n;                /* images, 1..batch */
+    const float *images;  /* [n,C,H,W], normalized; NULL: the rows samples of a set that load_data has put on the device, */
+    enum backend_set set; /* this one, */
+    const struct augment
+        *augment;          /* augmented so, mixup included (others and shares are given all the same); NULL: as they are */
     const int32_t *labels; /* [n], 0..classes-1 */
     /* The target of image i is share * onehot(labels[i]) + (1 - share) * onehot(others[i]) with share = shares[i] (mixup, Zhang
      * et al. 2018), smoothed: (1 - smoothing) * target + smoothing / classes (Szegedy et al. 2016). Without mixup both are NULL.
@@ -109,15 +134,49 @@ struct backend_statistics {
     double update;   /* new value - old value */
 };
 
-/* Functions return 0, or -1 with *err set. */
+/* How a GPU is. What a driver does not tell is negative. */
+struct backend_telemetry {
+    double temperature_c, utilization, power_w; /* degrees Celsius; 0 to 1; watts */
+    double energy_j;                            /* since the driver was loaded, rises only */
+    int64_t memory_used_bytes;                  /* by all processes */
+};
+
+/* One line of a self-check. */
+struct backend_check {
+    char item[48];          /* "convolutions, strict f32 against own kernels" */
+    bool passed, skipped;   /* skipped: passed is false, the text says why */
+    double measured, limit; /* of what the text names; 0 where nothing is measured */
+    char text[256];
+};
+
+struct backend_checks {
+    void (*report)(void *arg, const struct backend_check *check);
+    void *arg;
+    bool brief; /* what a start has time for: some seconds */
+};
+
+/* Functions return 0, or -1 with *err set. ERR_DEVICE: the device itself failed, no other job should be given to it. */
 struct residuum_backend {
     uint32_t abi;
     const char *name;
 
-    /* Fills *ret_info; fails with the reason when the device or the library cannot be used. */
-    int (*probe)(struct backend_info *ret_info, struct err *err);
+    /* Fills *ret_info for device number index, counted from 0; fails with the reason when the device or the library cannot be
+     * used. With devices there is at least index 0. */
+    int (*probe)(int index, struct backend_info *ret_info, struct err *err);
     int (*open)(const struct backend_options *options, struct backend **ret_backend, struct err *err);
     void (*close)(struct backend *backend); /* accepts NULL */
+
+    /* Copies a set to the device, where it stays until close or the next set of that name; batches may name it then. NULL: the
+     * module takes images from the host only. */
+    int (*load_data)(struct backend *backend, enum backend_set set, const struct backend_data *data, struct err *err);
+
+    /* How the device is now; fails with ERR_DEVICE when it reports a fault that calls for another device (an uncorrectable memory
+     * error, a GPU that fell off the bus). NULL: nothing can be told. */
+    int (*telemetry)(struct backend *backend, struct backend_telemetry *ret_telemetry, struct err *err);
+
+    /* Checks the device, its memory and the module's own kernels and plans, one report a check. Fails only when it cannot go on.
+     * NULL: there is nothing to check beyond what this door shows. */
+    int (*self_check)(struct backend *backend, const struct backend_checks *checks, struct err *err);
 
     /* Compiles a graph; keeps no pointer to it. Parameters start at zero, running variances at one. */
     int (*compile)(struct backend *backend, const struct graph *graph, const struct backend_plan_options *options,

@@ -4,32 +4,9 @@
 #include <math.h>
 #include <string.h>
 
-#include "common/rng.h"
 #include "server/train/parallel.h"
 
 /* --- crop and flip --- */
-
-/* Where a pixel comes from: row y + shift_y, column x + shift_x, mirrored when flip. */
-struct placement {
-    int shift_y, shift_x;
-    bool flip;
-};
-
-static struct placement place(const struct batch_augment *augment, uint32_t sample) {
-    struct placement placement = {0};
-    uint32_t words[4];
-    if (augment->crop > 0) {
-        uint32_t places = 2 * (uint32_t)augment->crop + 1;
-        rng_block(augment->seed, RNG_CROP, augment->epoch, sample, 0, words);
-        placement.shift_y = (int)rng_below(words[0], places) - augment->crop;
-        placement.shift_x = (int)rng_below(words[1], places) - augment->crop;
-    }
-    if (augment->flip) {
-        rng_block(augment->seed, RNG_FLIP, augment->epoch, sample, 0, words);
-        placement.flip = words[0] >> 31;
-    }
-    return placement;
-}
 
 static void fill(float *row, int n, float value) {
     for (int x = 0; x < n; x++)
@@ -37,46 +14,46 @@ static void fill(float *row, int n, float value) {
 }
 
 /* One row of width pixels, [begin, end) of which come from the image; values gives each byte's number. */
-static void fill_row(const uint8_t *from, int width, const struct placement *placement, const float *values, float *to) {
-    int begin = placement->shift_x < 0 ? -placement->shift_x : 0;
-    int end = placement->shift_x > 0 ? width - placement->shift_x : width;
+static void fill_row(const uint8_t *from, int width, const struct augment_moves *moves, const float *values, float *to) {
+    int begin = moves->shift_x < 0 ? -moves->shift_x : 0;
+    int end = moves->shift_x > 0 ? width - moves->shift_x : width;
     if (begin >= end) { /* shifted out of sight */
         fill(to, width, values[0]);
         return;
     }
-    if (placement->flip) {
+    if (moves->flip) {
         fill(to, width - end, values[0]);
         for (int x = begin; x < end; x++)
-            to[width - 1 - x] = values[from[x + placement->shift_x]];
+            to[width - 1 - x] = values[from[x + moves->shift_x]];
         fill(to + width - begin, begin, values[0]);
         return;
     }
     fill(to, begin, values[0]);
     for (int x = begin; x < end; x++)
-        to[x] = values[from[x + placement->shift_x]];
+        to[x] = values[from[x + moves->shift_x]];
     fill(to + end, width - end, values[0]);
 }
 
-static void fill_plane(const struct data *data, const uint8_t *pixels, const struct placement *placement, const float *values,
+static void fill_plane(const struct data *data, const uint8_t *pixels, const struct augment_moves *moves, const float *values,
                        float *plane) {
     size_t width = (size_t)data->width;
     for (int y = 0; y < data->height; y++) {
-        int from = y + placement->shift_y;
+        int from = y + moves->shift_y;
         float *row = plane + (size_t)y * width;
         if (from < 0 || from >= data->height)
             fill(row, data->width, values[0]);
         else
-            fill_row(pixels + (size_t)from * width, data->width, placement, values, row);
+            fill_row(pixels + (size_t)from * width, data->width, moves, values, row);
     }
 }
 
-static void fill_fractions(const struct data *data, const uint8_t *pixels, const struct placement *placement, float *image) {
+static void fill_fractions(const struct data *data, const uint8_t *pixels, const struct augment_moves *moves, float *image) {
     size_t plane = (size_t)data->height * (size_t)data->width;
     float fractions[256];
     for (int value = 0; value < 256; value++)
         fractions[value] = (float)value / 255;
     for (int c = 0; c < data->channels; c++)
-        fill_plane(data, pixels + (size_t)c * plane, placement, fractions, image + (size_t)c * plane);
+        fill_plane(data, pixels + (size_t)c * plane, moves, fractions, image + (size_t)c * plane);
 }
 
 /* --- rotation --- */
@@ -110,18 +87,16 @@ static float mixed_pixel(const uint8_t *plane, int width, const struct mix *rows
 
 /* The pixels of the cropped and flipped image as fractions, turned around its center counter-clockwise (the y axis points down).
  */
-static void fill_rotated(const struct data *data, const uint8_t *pixels, const struct placement *placement, float degrees,
-                         float *image) {
-    const double degree = 3.14159265358979323846 / 180;
-    float sine = (float)sin((double)degrees * degree), cosine = (float)cos((double)degrees * degree);
+static void fill_rotated(const struct data *data, const uint8_t *pixels, const struct augment_moves *moves, float *image) {
+    float sine = moves->sine, cosine = moves->cosine;
     float middle_y = (float)(data->height - 1) / 2, middle_x = (float)(data->width - 1) / 2;
     size_t plane = (size_t)data->height * (size_t)data->width, at = 0;
     for (int y = 0; y < data->height; y++)
         for (int x = 0; x < data->width; x++, at++) {
             float down = (float)y - middle_y, right = (float)x - middle_x;
             struct mix rows, columns;
-            mix_at(sine * right + cosine * down + middle_y, data->height, placement->shift_y, false, &rows);
-            mix_at(cosine * right - sine * down + middle_x, data->width, placement->shift_x, placement->flip, &columns);
+            mix_at(sine * right + cosine * down + middle_y, data->height, moves->shift_y, false, &rows);
+            mix_at(cosine * right - sine * down + middle_x, data->width, moves->shift_x, moves->flip, &columns);
             for (int c = 0; c < data->channels; c++)
                 image[(size_t)c * plane + at] = mixed_pixel(pixels + (size_t)c * plane, data->width, &rows, &columns);
         }
@@ -157,18 +132,11 @@ static void stretch(float *image, size_t size, float factor, double middle) {
         image[i] = clamped(image[i] * factor + rest);
 }
 
-/* A number from -limit to limit. */
-static float between(uint32_t word, double limit) {
-    return (2 * rng_unit(word) - 1) * (float)limit;
-}
-
-static void color(const struct batch_augment *augment, uint32_t sample, size_t plane, int channels, float *image) {
-    uint32_t words[4];
-    rng_block(augment->seed, RNG_COLOR, augment->epoch, sample, 0, words);
+static void color(const struct augment *augment, const struct augment_moves *moves, size_t plane, int channels, float *image) {
     if (augment->brightness > 0)
-        brighten(image, plane * (size_t)channels, 1 + between(words[0], augment->brightness));
+        brighten(image, plane * (size_t)channels, moves->brightness);
     if (augment->contrast > 0)
-        stretch(image, plane * (size_t)channels, 1 + between(words[1], augment->contrast), mean_grey(image, plane, channels));
+        stretch(image, plane * (size_t)channels, moves->contrast, mean_grey(image, plane, channels));
 }
 
 /* --- one image --- */
@@ -181,35 +149,27 @@ static void normalize(const struct data *data, float *image) {
 }
 
 /* The slower way, over fractions, which rotation and colors need. */
-static void fill_by_fractions(const struct data *data, const uint8_t *pixels, const struct batch_augment *augment,
-                              uint32_t sample, float *image) {
-    struct placement placement = place(augment, sample);
+static void fill_by_fractions(const struct data *data, const uint8_t *pixels, const struct augment *augment,
+                              const struct augment_moves *moves, float *image) {
     size_t plane = (size_t)data->height * (size_t)data->width;
-    if (augment->rotation > 0) {
-        uint32_t words[4];
-        rng_block(augment->seed, RNG_ROTATION, augment->epoch, sample, 0, words);
-        fill_rotated(data, pixels, &placement, between(words[0], augment->rotation), image);
-    } else {
-        fill_fractions(data, pixels, &placement, image);
-    }
-    color(augment, sample, plane, data->channels, image);
+    if (augment->rotation > 0)
+        fill_rotated(data, pixels, moves, image);
+    else
+        fill_fractions(data, pixels, moves, image);
+    color(augment, moves, plane, data->channels, image);
     normalize(data, image);
 }
 
-static void fill_normalized(const struct data *data, const uint8_t *pixels, const struct batch_augment *augment, uint32_t sample,
-                            float *image) {
-    struct placement placement = place(augment, sample);
+static void fill_normalized(const struct data *data, const uint8_t *pixels, const struct augment_moves *moves, float *image) {
     size_t plane = (size_t)data->height * (size_t)data->width;
     for (int c = 0; c < data->channels; c++)
-        fill_plane(data, pixels + (size_t)c * plane, &placement, data->normal[c], image + (size_t)c * plane);
+        fill_plane(data, pixels + (size_t)c * plane, moves, data->normal[c], image + (size_t)c * plane);
 }
 
 /* Black in the normalized image. */
-static void cut_out(const struct data *data, const struct batch_augment *augment, uint32_t sample, float *image) {
-    uint32_t words[4];
-    rng_block(augment->seed, RNG_CUTOUT, augment->epoch, sample, 0, words);
-    int top = (int)rng_below(words[0], (uint32_t)data->height) - augment->cutout / 2, bottom = top + augment->cutout;
-    int left = (int)rng_below(words[1], (uint32_t)data->width) - augment->cutout / 2, right = left + augment->cutout;
+static void cut_out(const struct data *data, const struct augment_moves *moves, float *image) {
+    int top = moves->cut_top, bottom = top + moves->cut_side;
+    int left = moves->cut_left, right = left + moves->cut_side;
     int begin = left > 0 ? left : 0, end = right < data->width ? right : data->width;
     for (int c = 0; c < data->channels; c++)
         for (int y = top > 0 ? top : 0; y < bottom && y < data->height; y++)
@@ -219,32 +179,33 @@ static void cut_out(const struct data *data, const struct batch_augment *augment
 
 /* --- a batch --- */
 
-struct batch_augment batch_augment(const struct spec *spec, int epoch) {
-    return (struct batch_augment){.crop = spec->augment.crop,
-                                  .flip = spec->augment.flip,
-                                  .rotation = spec->augment.rotation,
-                                  .brightness = spec->augment.brightness,
-                                  .contrast = spec->augment.contrast,
-                                  .cutout = spec->augment.cutout,
-                                  .mixup = spec->augment.mixup,
-                                  .seed = spec->seed,
-                                  .epoch = (uint32_t)epoch};
+struct augment batch_augment(const struct spec *spec, int epoch) {
+    return (struct augment){.crop = spec->augment.crop,
+                            .flip = spec->augment.flip,
+                            .rotation = spec->augment.rotation,
+                            .brightness = spec->augment.brightness,
+                            .contrast = spec->augment.contrast,
+                            .cutout = spec->augment.cutout,
+                            .mixup = spec->augment.mixup,
+                            .seed = spec->seed,
+                            .epoch = (uint32_t)epoch};
 }
 
-static void fill_image(const struct data *data, const uint8_t *pixels, const struct batch_augment *augment, uint32_t sample,
+static void fill_image(const struct data *data, const uint8_t *pixels, const struct augment *augment, uint32_t sample,
                        float *image) {
-    if (augment->rotation > 0 || augment->brightness > 0 || augment->contrast > 0)
-        fill_by_fractions(data, pixels, augment, sample, image);
+    struct augment_moves moves = augment_moves(augment, sample, data->height, data->width);
+    if (augment_is_slow(augment))
+        fill_by_fractions(data, pixels, augment, &moves, image);
     else
-        fill_normalized(data, pixels, augment, sample, image);
-    if (augment->cutout > 0)
-        cut_out(data, augment, sample, image);
+        fill_normalized(data, pixels, &moves, image);
+    if (moves.cut_side > 0)
+        cut_out(data, &moves, image);
 }
 
 struct filling {
     const struct data *data;
     const struct image_set *set;
-    const struct batch_augment *augment;
+    const struct augment *augment;
     const struct batch *batch;
     size_t size; /* values of an image */
 };
@@ -259,16 +220,11 @@ static void fill_images(void *arg, int begin, int end) {
 }
 
 /* What turns and colours an image takes ten times as long as what only moves its pixels, which is done before a thread starts. */
-static bool is_slow(const struct batch_augment *augment) {
-    return augment->rotation > 0 || augment->brightness > 0 || augment->contrast > 0;
-}
-
-void batch_fill(const struct data *data, const struct image_set *set, const struct batch_augment *augment,
-                const struct batch *batch) {
+void batch_fill(const struct data *data, const struct image_set *set, const struct augment *augment, const struct batch *batch) {
     enum { IMAGES_A_RUN = 16 };
     size_t size = (size_t)data->channels * (size_t)data->height * (size_t)data->width;
     struct filling filling = {data, set, augment, batch, size};
-    if (is_slow(augment))
+    if (augment_is_slow(augment))
         parallel_run(batch->n, IMAGES_A_RUN, fill_images, &filling);
     else
         fill_images(&filling, 0, batch->n);

@@ -33,7 +33,7 @@ static struct backend_optimizer optimizer_of(const struct trainer *t, double lr)
 
 static void fill_batch(struct trainer *t, int n, const uint32_t *samples, struct backend_batch *ret_batch) {
     const struct spec *spec = t->spec;
-    struct batch_augment augment = batch_augment(spec, t->state.epoch);
+    struct augment augment = batch_augment(spec, t->state.epoch);
     bool mixes = augment.mixup > 0;
     struct batch images = {
         .n = n, .samples = samples, .images = t->images, .labels = t->labels, .others = t->others, .shares = t->shares};

@@ -9,7 +9,7 @@ static struct backend_batch plain_batch(struct trainer *t, const struct image_se
     for (int i = 0; i < n; i++)
         t->samples[i] = (uint32_t)(first + i);
     struct batch images = {.n = n, .samples = t->samples, .images = t->images, .labels = t->labels};
-    batch_fill(&t->data, set, &(struct batch_augment){0}, &images);
+    batch_fill(&t->data, set, &(struct augment){0}, &images);
     return (struct backend_batch){.n = n,
                                   .images = t->images,
                                   .labels = t->labels,

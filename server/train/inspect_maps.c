@@ -189,7 +189,7 @@ static json_t *answer(const struct maps *maps, const struct inspect_run *run, st
 /* --- running it --- */
 
 static int eval(struct maps *maps, const struct inspect_run *run, float *image, struct err *err) {
-    const struct batch_augment none = {0};
+    const struct augment none = {0};
     const struct data *data = &maps->inspect->data;
     int32_t label;
     struct backend_result result;

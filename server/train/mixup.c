@@ -11,7 +11,7 @@ static double unit_above_0(uint32_t word) {
 
 /* A number of the Gamma distribution with a shape of 1 or more: Marsaglia and Tsang, "A simple method for generating gamma
  * variables" (2000). The trials of two streams take turns with the counter; words 0 to 2 of a block are one trial. */
-static double gamma_number(const struct batch_augment *augment, uint32_t sample, uint32_t stream, double shape) {
+static double gamma_number(const struct augment *augment, uint32_t sample, uint32_t stream, double shape) {
     double d = shape - 1.0 / 3, c = 1 / sqrt(9 * d);
     for (uint32_t trial = 0;; trial++) {
         uint32_t words[4];
@@ -28,7 +28,7 @@ static double gamma_number(const struct batch_augment *augment, uint32_t sample,
 /* s = A / (A + B) with A and B from Gamma(mixup). Gamma(a) is Gamma(a + 1) U^(1/a), also for a below 1, where U^(1/a) can be
  * smaller than any double: so it is log A - log B that is computed, and max(s, 1 - s) is the logistic function of its size. The
  * Us are words 3 of the first two blocks. */
-float mixup_share(const struct batch_augment *augment, uint32_t sample) {
+float mixup_share(const struct augment *augment, uint32_t sample) {
     double logs[2];
     uint32_t words[2][4];
     for (uint32_t stream = 0; stream < 2; stream++) {
@@ -48,7 +48,7 @@ static void mix_pair(float *a, float share_a, float *b, float share_b, size_t si
     }
 }
 
-void mixup(const struct batch_augment *augment, const struct batch *batch, size_t size) {
+void mixup(const struct augment *augment, const struct batch *batch, size_t size) {
     int n = batch->n;
     for (int i = 0; i < n; i++) {
         batch->shares[i] = mixup_share(augment, batch->samples[i]);

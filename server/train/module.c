@@ -90,7 +90,7 @@ static void child(enum spec_backend backend, int pipe_fd) {
     struct answer answer = {.rc = -1};
     const struct residuum_backend *api;
     if (module_open(backend, &api, &answer.err) == 0)
-        answer.rc = api->probe(&answer.info, &answer.err);
+        answer.rc = api->probe(0, &answer.info, &answer.err);
     ssize_t n = write(PIPE_FD, &answer, sizeof answer);
     _exit(n == sizeof answer ? 0 : 1);
 }
@@ -177,9 +177,10 @@ int module_probe(enum spec_backend backend, int timeout_ms, struct backend_info 
 /* --- the job's choice --- */
 
 static int check_precision(const struct spec *spec, const struct backend_info *info, struct err *err) {
-    if (spec->precision != PRECISION_BF16 || info->bf16)
+    if (info->precisions >> spec->precision & 1)
         return 0;
-    return err_at(err, ERR_UNAVAILABLE, "/precision", "the backend %s does not offer bf16 on this machine, only f32", info->name);
+    return err_at(err, ERR_UNAVAILABLE, "/precision", "the backend %s does not offer %s on this machine", info->name,
+                  spec_precision_name(spec->precision));
 }
 
 static int open_and_probe(const struct spec *spec, enum spec_backend backend, const struct residuum_backend **ret_api,
@@ -187,7 +188,7 @@ static int open_and_probe(const struct spec *spec, enum spec_backend backend, co
     if (module_open(backend, ret_api, err) != 0)
         return -1;
     struct err reason = {0};
-    if ((*ret_api)->probe(ret_info, &reason) != 0)
+    if ((*ret_api)->probe(0, ret_info, &reason) != 0)
         return err_at(err, ERR_UNAVAILABLE, "/backend", "the backend %s cannot be used: %s", (*ret_api)->name, reason.text);
     return check_precision(spec, ret_info, err);
 }

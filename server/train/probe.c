@@ -35,8 +35,10 @@ static json_t *find_device(json_t *devices, const char *id) {
 }
 
 static json_t *backend_json(const struct backend_info *info) {
-    json_t *precisions = info->bf16 ? json_pack("[s, s]", spec_precision_name(PRECISION_F32), spec_precision_name(PRECISION_BF16))
-                                    : json_pack("[s]", spec_precision_name(PRECISION_F32));
+    json_t *precisions = json_array();
+    for (enum spec_precision p = PRECISION_F32; p <= PRECISION_TF32; p++)
+        if (info->precisions >> p & 1)
+            json_array_append_new(precisions, json_string(spec_precision_name(p)));
     return json_pack("{s:s, s:s, s:o}", "name", info->name, "version", info->version, "precisions", precisions);
 }
 

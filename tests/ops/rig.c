@@ -90,11 +90,11 @@ size_t modules_open(const struct residuum_backend **ret_modules, size_t max, str
 bool module_offers(const struct residuum_backend *module, enum spec_precision precision, struct report *report) {
     struct backend_info info;
     struct err err = {0};
-    if (module->probe(&info, &err) < 0) {
+    if (module->probe(0, &info, &err) < 0) {
         report_add(report, "probe of %s: %s", module->name, err.text);
         return false;
     }
-    return precision == PRECISION_F32 || info.bf16;
+    return info.precisions >> precision & 1;
 }
 
 /* Notes a failed call or a touched guard. */

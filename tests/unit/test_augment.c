@@ -22,7 +22,7 @@ enum { IMAGES = 4, SIZE_MAX_TEST = 3 * 8 * 7 };
 struct scene {
     struct data data;
     uint8_t pixels[IMAGES * SIZE_MAX_TEST], labels[IMAGES];
-    struct batch_augment augment;
+    struct augment augment;
 };
 
 static double number(const json_t *object, const char *key) {
@@ -57,14 +57,14 @@ static void scene_of(const json_t *test, struct scene *scene) {
         scene->labels[i] = (uint8_t)(10 + i);
     for (int c = 0; c < data->channels; c++)
         normalize_channel(data, c);
-    scene->augment = (struct batch_augment){.crop = (int)number(options, "crop"),
-                                            .flip = json_is_true(json_object_get(options, "flip")),
-                                            .rotation = number(options, "rotation"),
-                                            .brightness = number(options, "brightness"),
-                                            .contrast = number(options, "contrast"),
-                                            .cutout = (int)number(options, "cutout"),
-                                            .seed = (uint64_t)number(test, "seed"),
-                                            .epoch = (uint32_t)number(test, "epoch")};
+    scene->augment = (struct augment){.crop = (int)number(options, "crop"),
+                                      .flip = json_is_true(json_object_get(options, "flip")),
+                                      .rotation = number(options, "rotation"),
+                                      .brightness = number(options, "brightness"),
+                                      .contrast = number(options, "contrast"),
+                                      .cutout = (int)number(options, "cutout"),
+                                      .seed = (uint64_t)number(test, "seed"),
+                                      .epoch = (uint32_t)number(test, "epoch")};
 }
 
 static size_t image_size(const struct data *data) {
@@ -181,7 +181,7 @@ static void images_depend_on_their_key_only(void **state) {
     float together[IMAGES * 108], alone[108];
     int32_t labels[IMAGES];
     grey_scene(&scene, 3);
-    scene.augment = (struct batch_augment){
+    scene.augment = (struct augment){
         .crop = 2, .flip = true, .rotation = 20, .brightness = 0.5, .contrast = 0.5, .cutout = 2, .seed = 8, .epoch = 3};
     batch_fill(&scene.data, &scene.data.train, &scene.augment,
                &(struct batch){.n = IMAGES, .samples = samples, .images = together, .labels = labels});
@@ -207,7 +207,7 @@ static void shares_are_beta_distributed(void **state) {
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         double alpha = cases[i].alpha, products = 0, sum = 0;
         for (uint32_t sample = 0; sample < N; sample++) {
-            double share = (double)mixup_share(&(struct batch_augment){.mixup = alpha, .seed = 5, .epoch = 2}, sample);
+            double share = (double)mixup_share(&(struct augment){.mixup = alpha, .seed = 5, .epoch = 2}, sample);
             assert_true(share >= 0.5 && share <= 1);
             products += share * (1 - share);
             sum += share;
@@ -224,7 +224,7 @@ static void shares_of_extreme_alphas_are_numbers(void **state) {
     static const double alphas[] = {5e-324, 1e-300, 1e-9, 1e9};
     for (size_t i = 0; i < sizeof alphas / sizeof alphas[0]; i++)
         for (uint32_t sample = 0; sample < 200; sample++) {
-            float share = mixup_share(&(struct batch_augment){.mixup = alphas[i], .seed = 5}, sample);
+            float share = mixup_share(&(struct augment){.mixup = alphas[i], .seed = 5}, sample);
             assert_true(share >= 0.5f && share <= 1);
             assert_true(alphas[i] < 1 ? share == 1 : share < 0.51f);
         }
@@ -234,7 +234,7 @@ static void check_mixed(const struct scene *scene, int n) {
     static const uint32_t samples[] = {3, 0, 2, 1, 2};
     float plain[5 * 108], mixed[5 * 108], shares[5];
     int32_t labels[5], others[5];
-    struct batch_augment without = scene->augment;
+    struct augment without = scene->augment;
     without.mixup = 0;
     batch_fill(&scene->data, &scene->data.train, &without,
                &(struct batch){.n = n, .samples = samples, .images = plain, .labels = labels});
@@ -256,7 +256,7 @@ static void mixup_mixes_pairs(void **state) {
     (void)state;
     static struct scene scene;
     grey_scene(&scene, 3);
-    scene.augment = (struct batch_augment){.flip = true, .mixup = 1, .seed = 12, .epoch = 4};
+    scene.augment = (struct augment){.flip = true, .mixup = 1, .seed = 12, .epoch = 4};
     for (int n = 1; n <= 5; n++)
         check_mixed(&scene, n);
 }

@@ -94,7 +94,7 @@ static void padding_is_black_and_normal_is_normal(void **state) {
 }
 
 /* The definition, pixel by pixel. */
-static float naive(const struct data *data, const struct batch_augment *augment, uint32_t sample, int c, int y, int x) {
+static float naive(const struct data *data, const struct augment *augment, uint32_t sample, int c, int y, int x) {
     uint32_t crop[4], flip[4];
     rng_block(augment->seed, RNG_CROP, augment->epoch, sample, 0, crop);
     rng_block(augment->seed, RNG_FLIP, augment->epoch, sample, 0, flip);
@@ -109,7 +109,7 @@ static float naive(const struct data *data, const struct batch_augment *augment,
     return (float)((value / 255.0 - data->mean[c]) / data->deviation[c]);
 }
 
-static void check_augment(const struct data *data, const struct batch_augment *augment) {
+static void check_augment(const struct data *data, const struct augment *augment) {
     enum { N = 40 };
     static float images[N * 3 * 32 * 32];
     uint32_t samples[N];
@@ -137,8 +137,8 @@ static void augmentation_is_its_definition(void **state) {
     static const int crops[] = {0, 1, 4, 32};
     for (size_t i = 0; i < sizeof crops / sizeof crops[0]; i++)
         for (uint32_t epoch = 0; epoch < 2; epoch++) {
-            check_augment(&data, &(struct batch_augment){.crop = crops[i], .flip = true, .seed = 9, .epoch = epoch});
-            check_augment(&data, &(struct batch_augment){.crop = crops[i], .seed = 9, .epoch = epoch});
+            check_augment(&data, &(struct augment){.crop = crops[i], .flip = true, .seed = 9, .epoch = epoch});
+            check_augment(&data, &(struct augment){.crop = crops[i], .seed = 9, .epoch = epoch});
         }
     data_done(&data);
 }

@@ -24,13 +24,16 @@ static void cpu_name(char *ret_name, size_t size) {
         fclose(file);
 }
 
-static int module_probe(struct backend_info *ret_info, struct err *err) {
-    struct backend_info info = {.bf16 = kernels_bf16(), .threads_max = omp_get_num_procs()};
+static int module_probe(int index, struct backend_info *ret_info, struct err *err) {
+    (void)index;
+    struct backend_info info = {.devices = 1, .precisions = 1U << PRECISION_F32, .threads_max = omp_get_num_procs()};
     const dnnl_version_t *version = dnnl_version();
     char cpu[72];
     if (version->major != DNNL_VERSION_MAJOR)
         return err_set(err, ERR_BACKEND, "this module was built for oneDNN %d but found %d.%d.%d; build it again",
                        DNNL_VERSION_MAJOR, version->major, version->minor, version->patch);
+    if (kernels_bf16())
+        info.precisions |= 1U << PRECISION_BF16;
     cpu_name(cpu, sizeof cpu);
     snprintf(info.name, sizeof info.name, "onednn");
     snprintf(info.version, sizeof info.version, "%d.%d.%d", version->major, version->minor, version->patch);

@@ -9,9 +9,9 @@ struct backend {
     int threads; /* asked for; ref uses one */
 };
 
-static int ref_probe(struct backend_info *ret_info, struct err *err) {
-    (void)err;
-    struct backend_info info = {.bf16 = false, .threads_max = 1};
+static int ref_probe(int index, struct backend_info *ret_info, struct err *err) {
+    (void)index, (void)err;
+    struct backend_info info = {.devices = 1, .precisions = 1U << PRECISION_F32, .threads_max = 1};
     snprintf(info.name, sizeof info.name, "ref");
     snprintf(info.version, sizeof info.version, "1");
     snprintf(info.algorithms, sizeof info.algorithms, "plain");
