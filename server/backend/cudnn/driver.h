@@ -1,0 +1,128 @@
+/* The one table through which the backend reaches the CUDA driver and cuDNN: every function that it may call is a row here, and a
+ * member of struct gpu_driver under the name that the header's macros give (driver->cuMemAlloc(...) is cuMemAlloc_v2). load.c
+ * fills it from libcuda.so.1 and libcudnn.so.9; the tests' double fills it from its own functions (make links one of the two). */
+#ifndef CUDNN_DRIVER_H
+#define CUDNN_DRIVER_H
+
+#include <cuda.h>
+#include <stdbool.h>
+#include <stddef.h>
+/* cuDNN's headers declare deprecated functions with deprecated types; only our own use of them shall fail the build. */
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wdeprecated-declarations"
+#include <cudnn.h>
+#pragma GCC diagnostic pop
+
+#include "common/err.h"
+
+#define CUDA_FUNCTIONS(X)          \
+    X(cuInit)                      \
+    X(cuDriverGetVersion)          \
+    X(cuGetErrorName)              \
+    X(cuGetErrorString)            \
+    X(cuDeviceGetCount)            \
+    X(cuDeviceGet)                 \
+    X(cuDeviceGetName)             \
+    X(cuDeviceGetUuid_v2)          \
+    X(cuDeviceGetAttribute)        \
+    X(cuDeviceTotalMem)            \
+    X(cuDevicePrimaryCtxRetain)    \
+    X(cuDevicePrimaryCtxRelease)   \
+    X(cuCtxSetCurrent)             \
+    X(cuCtxSynchronize)            \
+    X(cuMemGetInfo)                \
+    X(cuMemAlloc)                  \
+    X(cuMemFree)                   \
+    X(cuMemAllocHost)              \
+    X(cuMemFreeHost)               \
+    X(cuMemcpyHtoDAsync)           \
+    X(cuMemcpyDtoHAsync)           \
+    X(cuMemcpyDtoDAsync)           \
+    X(cuMemsetD8Async)             \
+    X(cuMemsetD32Async)            \
+    X(cuStreamCreate)              \
+    X(cuStreamDestroy)             \
+    X(cuStreamSynchronize)         \
+    X(cuStreamWaitEvent)           \
+    X(cuStreamBeginCapture)        \
+    X(cuStreamEndCapture)          \
+    X(cuStreamIsCapturing)         \
+    X(cuEventCreate)               \
+    X(cuEventDestroy)              \
+    X(cuEventRecord)               \
+    X(cuEventSynchronize)          \
+    X(cuEventElapsedTime)          \
+    X(cuModuleLoadData)            \
+    X(cuModuleUnload)              \
+    X(cuModuleGetFunction)         \
+    X(cuFuncGetAttribute)          \
+    X(cuLaunchKernel)              \
+    X(cuGraphInstantiateWithFlags) \
+    X(cuGraphLaunch)               \
+    X(cuGraphExecDestroy)          \
+    X(cuGraphDestroy)
+
+#define CUDNN_FUNCTIONS(X)           \
+    X(cudnnGetVersion)               \
+    X(cudnnGetCudartVersion)         \
+    X(cudnnGetMaxDeviceVersion)      \
+    X(cudnnGraphVersionCheck)        \
+    X(cudnnGetErrorString)           \
+    X(cudnnGetLastErrorString)       \
+    X(cudnnCreate)                   \
+    X(cudnnDestroy)                  \
+    X(cudnnSetStream)                \
+    X(cudnnBackendCreateDescriptor)  \
+    X(cudnnBackendDestroyDescriptor) \
+    X(cudnnBackendSetAttribute)      \
+    X(cudnnBackendGetAttribute)      \
+    X(cudnnBackendFinalize)          \
+    X(cudnnBackendExecute)
+
+/* Libraries that load.c keeps open beside the two of the table: those that cuDNN opens by itself. */
+enum { GPU_LIBRARIES_MAX = 12 };
+
+struct gpu_driver {
+#define GPU_MEMBER(function) __typeof__(&function) function;
+    CUDA_FUNCTIONS(GPU_MEMBER)
+    CUDNN_FUNCTIONS(GPU_MEMBER)
+#undef GPU_MEMBER
+    /* Told of every named part of an arena when its use begins and ends; they do nothing in production. The double poisons the
+     * bytes and refuses accesses outside of what has begun. */
+    void (*region_begin)(CUdeviceptr at, size_t bytes, const char *name);
+    void (*region_end)(CUdeviceptr at, size_t bytes, const char *name);
+    bool runtime_compiled; /* cuDNN's engines that are compiled at run time can be used: NVRTC and their library are there */
+    void *libraries[GPU_LIBRARIES_MAX];
+};
+
+/* --- load.c, or the double --- */
+
+/* Opens the libraries and fills the table; nothing is initialized yet and no device is touched. Fails with ERR_UNAVAILABLE and a
+ * sentence on what is missing. Libraries are looked for in the folder RESIDUUM_CUDA_PATH first, then where the loader looks. */
+int gpu_driver_open(struct gpu_driver *ret_driver, struct err *err);
+void gpu_driver_close(struct gpu_driver *driver); /* accepts zeroed memory; the libraries stay mapped, as NVIDIA's must */
+
+/* --- driver.c --- */
+
+/* Initializes the driver (cuInit) and checks that driver, cuDNN and this build go together. ERR_UNAVAILABLE, or ERR_DEVICE where
+ * the machine's GPUs are at fault. To be called once after gpu_driver_open and before anything else. */
+int gpu_driver_start(const struct gpu_driver *driver, struct err *err);
+
+/* "driver 535 is older than CUDA 13 needs": the oldest branch of the driver for a CUDA version (13010 is 13.1). */
+int gpu_driver_needed(int cuda_version);
+
+/* --- error.c --- */
+
+/* Returns 0 when result is CUDA_SUCCESS. Otherwise says that "the GPU could not WHAT" (a verb: "copy the images to the device"),
+ * with the error's name and number, and returns -1. ERR_MEMORY: out of device memory, not sticky. ERR_DEVICE: the hardware is at
+ * fault, no other job should be given to the device. ERR_UNAVAILABLE: the driver or the device is not ready for anybody.
+ * ERR_BACKEND: the rest, of which gpu_error_sticky says whether this process can go on. */
+int gpu_error(const struct gpu_driver *driver, CUresult result, const char *what, struct err *err);
+
+/* The same for a status of cuDNN, with what cuDNN says of its last error. */
+int gpu_error_cudnn(const struct gpu_driver *driver, cudnnStatus_t status, const char *what, struct err *err);
+
+/* Every later call will fail in this process, by the text of cuda.h: it must end, and a new one may try again. */
+bool gpu_error_sticky(CUresult result);
+
+#endif
