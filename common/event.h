@@ -1,8 +1,11 @@
-/* Worker protocol, version 2: what daemon and worker say to each other.
+/* Worker protocol, version 3: what daemon and worker say to each other.
  *
  * Daemon -> worker, standard input: one JSON line, then held open. End of file means "the parent is gone or wants you to stop":
  * checkpoint, then exit with WORKER_EXIT_STOPPED.
- *   {"protocol": 2, "job": "job_...", "attempt": 1, "dir": "/abs/path/of/the/job", "epochs_known": 2, "spec": {canonical spec}}
+ *   {"protocol": 3, "job": "job_...", "attempt": 1, "device": "cpu" or "GPU-1fdd...", "dir": "/abs/path/of/the/job",
+ *    "epochs_known": 2, "spec": {canonical spec}}
+ * "device" is the id, as the probe tells it, of the one that the job was given: it trains there or nowhere. CUDA_VISIBLE_DEVICES
+ * may name it alone.
  * "dir" exists and belongs to the job alone; the worker holds an exclusive flock on DIR/lock for its whole life and waits for it
  * at most 30 s, so two attempts of one job never run at once. "epochs_known" is the number of epochs the daemon has stored:
  * the worker sends the missing ones of its checkpoint again before it trains. A spec with "from" finds what it starts from in
@@ -12,15 +15,17 @@
  *
  * Worker -> daemon, standard output: one JSON object a line, at most EVENT_LINE_MAX bytes with the newline, UTF-8. Every line has
  * "type" (below) and "seq", 1, 2, 3, ... without a gap.
- * - hello: {"protocol": 2, "program": "0.1.0", "backend": "onednn", "backend_version": "2.6.3", "algorithms": "...",
- *   "device": "...", "precision": "f32", "threads": 2, "data_sha256": "...", "train_images": N, "validation_images": N,
- *   "test_images": N, "initial": null or {"taken": [names], "fresh": [names]}, "parameters": N, "memory_bytes": N,
- *   "resumed": {"epoch": E, "step": S} or null}; the first line, unless an error is.
+ * - hello: {"protocol": 3, "program": "0.1.0", "backend": "onednn", "backend_version": "2.6.3", "algorithms": "...",
+ *   "device": "...", "device_id": "cpu" or "GPU-1fdd...", "precision": "f32", "threads": 2, "data_sha256": "...",
+ *   "train_images": N, "validation_images": N, "test_images": N, "initial": null or {"taken": [names], "fresh": [names]},
+ *   "parameters": N, "memory_bytes": N, "resumed": {"epoch": E, "step": S} or null}; the first line, unless an error is.
  *   data_sha256 is of the images and labels of all three sets; memory of the plans that train and that evaluate; "initial" tells
  *   which parameters a spec with "from" takes over, null without one and when the job's own checkpoint is "resumed"
  * - progress: {"epoch": 2, "epochs": 5, "phase": "train" | "validation" | "test", "step": 100, "steps": 469, "loss": 0.31,
- *   "images_per_second": 1800.0, "seconds_left": 92.5}; at most once a second; steps are those of the phase; the last three are
- *   null until known
+ *   "images_per_second": 1800.0, "seconds_left": 92.5, "gpu": null or {"temperature_c": 61, "utilization": 0 to 1,
+ *     "power_w": 250.5, "memory_used_bytes": N}};
+ *   at most once a second; steps are those of the phase; loss, images_per_second and seconds_left are null until known; "gpu" is
+ *   how the device is now, null of a processor, each of its fields null where the driver does not tell
  * - epoch, after the checkpoint that holds the epoch is on disk; may come again after a restart:
  *   {"epoch": 2,
  *    "train": {"loss", "accuracy"},                       as trained: augmented images, smoothed and mixed targets
@@ -38,10 +43,15 @@
  *      "activations": {"name": [...], "mean": [...], "deviation": [...], "dead": [...]}},    over the first 64 test images,
  *        with the values as trained; dead: share of a ReLU's outputs that are 0 for all of them, null for other layers
  *    "weights_sha256": "...",      of all parameters and running statistics as trained (f32, little-endian), in the graph's
- * order, and after them, where there is an average, of theirs: one digest over both "exported_sha256": "...",     of what the
- * epoch's weights file holds: the average or, without one, the same as above "best": true | false | null,  by the validation set,
- * up to now; null without one "lr": 0.05,                   of the last step "seconds": 31.2,              of training,
- * validation and test, over all attempts "images_per_second": 1920.5}  of training
+ *      order, and after them, where there is an average, of theirs: one digest over both
+ *    "exported_sha256": "...",     of what the epoch's weights file holds: the average or, without one, the same as above
+ *    "best": true | false | null,  by the validation set, up to now; null without one
+ *    "lr": 0.05,                   of the last step
+ *    "seconds": 31.2,              of training, validation and test, over all attempts
+ *    "images_per_second": 1920.5,  of training
+ *    "gpu": null or {the fields of a progress event's "gpu", at the end of the epoch, "energy_j": 7800.5}}
+ *      energy_j: used by the whole device during the epoch, over all attempts, as the driver counts it; where it counts power
+ *      only, that is added up about once a second; null where neither is told
  * - checkpoint: {"epoch": 2, "step": 0, "file": "checkpoint.safetensors", "bytes": N}; finished epochs, step within the next
  * - done: {"epochs": 5, "stopped_early": false, "best_epoch": 4 or null}; the last line of success; epochs are those trained, by
  *   the source of "resume" as well
@@ -51,14 +61,22 @@
  * attempt with ERR_PROTOCOL.
  *
  * `residuum-worker --probe` prints one JSON object on standard output and exits with 0:
- *   {"protocol": 2, "devices": [{"id": "cpu", "name": "AMD EPYC", "threads": 2, "memory_bytes": N,
- *      "backends": [{"name": "onednn", "version": "2.6.3", "precisions": ["f32", "bf16"]}, {"name": "ref", ...}],
- *      "unusable": [{"name": "cudnn", "reason": "..."}]}],
+ *   {"protocol": 3, "devices": [
+ *      {"id": "cpu", "name": "AMD EPYC", "threads": 2, "memory_bytes": N, "memory_free_bytes": null, "compute": null,
+ *       "driver": null, "profile": null, "note": null,
+ *       "backends": [{"name": "onednn", "version": "2.6.3", "precisions": ["f32", "bf16"]}, {"name": "ref", ...}],
+ *       "unusable": [{"name": "cudnn", "reason": "..."}]},
+ *      {"id": "GPU-1fdd...", "name": "NVIDIA H100 80GB HBM3", "threads": 1, "memory_bytes": N, "memory_free_bytes": N,
+ *       "compute": "9.0", "driver": "580.65.06" or null, "profile": {the device's properties, as in server/graph/profiles} or
+ *       null, "note": "not yet run on hardware by us" or null, "backends": [...], "unusable": []}, ...],
  *    "datasets": [{"name": "fashion-mnist", "available": true, "reason": null}, ...]}
+ *   The processor is always there and comes first. It lists all backends that cannot be used; of a GPU that cannot, though its
+ *   backend can, the reason begins with its number. Of the nulls above, memory_free_bytes and compute are those of the processor
+ *   only. At most EVENT_DEVICES_MAX devices.
  *
  * `residuum-worker --inspect` answers one question about a network, on standard output, and exits with 0. Standard input: one
  * line,
- *   {"protocol": 2, "epoch": 3, "weights": "/abs/path/of/a/weights/file" or null, "spec": {canonical spec}, "want": one of
+ *   {"protocol": 3, "epoch": 3, "weights": "/abs/path/of/a/weights/file" or null, "spec": {canonical spec}, "want": one of
  *     {"maps": {"layers": ["conv1", ...], "channels": "0-15" or null, "image": 17}}     or, instead of "image",
  *       "pixels": [C][H][W] of 0 to 255 as the data set has them, [H][W] where it has one channel
  *     {"filters": {"layer": "conv1" or null: the first convolution, "channels": "0-15" or null}}
@@ -79,8 +97,9 @@
 #define COMMON_EVENT_H
 
 enum {
-    EVENT_PROTOCOL = 2,
+    EVENT_PROTOCOL = 3,
     EVENT_LINE_MAX = 1 << 20,
+    EVENT_DEVICES_MAX = 64,
     EVENT_CLASSES_SOFTMAX_IMAGES = 25,
     EVENT_CONFUSED_MAX = 10,
     EVENT_ACTIVATION_IMAGES = 64,
@@ -112,7 +131,9 @@ enum worker_exit {
     WORKER_EXIT_USAGE = 2,
     WORKER_EXIT_STOPPED = 3, /* end of file on standard input or SIGTERM: checkpointed, can go on later */
     WORKER_EXIT_BUSY = 4,    /* DIR/lock was still held by an older attempt after 30 s */
-    WORKER_EXIT_RETRY = 5    /* an "error" line said why; trying again may help (out of memory, disk full, device lost) */
+    WORKER_EXIT_RETRY = 5,   /* an "error" line said why; trying again may help (out of memory, disk full) */
+    WORKER_EXIT_DEVICE = 6   /* an "error" line with the code "device-failed" said why: no other job should be given to the
+                                device; this one goes on elsewhere, or later, from its checkpoint */
 };
 
 enum { EVENT_WEIGHTS_NAME_MAX = 40 };

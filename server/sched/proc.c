@@ -184,6 +184,8 @@ static const char *exit_meaning(int code) {
         return "an older attempt still held the job";
     case WORKER_EXIT_RETRY:
         return "trying again may help";
+    case WORKER_EXIT_DEVICE:
+        return "its device failed";
     }
     return "not one of the worker's own";
 }
