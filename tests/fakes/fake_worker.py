@@ -24,7 +24,8 @@ Losses fall until epoch 2, so that this is the best epoch of a job with a valida
 the real worker does, with four test images. The hash of an epoch's weights hangs on seed and epoch, and from epoch N on differs from
 that when N stands in DATA/other-weights; DATA/other-version holds another version of the backend.
 
-RESIDUUM_FAKE_PROBE says how --probe ends: good (default), poor (without the backend "ref"), crash, hang, garbage, none; "crash-until:FILE" crashes until FILE exists.
+RESIDUUM_FAKE_PROBE says how --probe ends: good (default), poor (without the backend "ref"), gpus (with the two GPUs GPU-a and GPU-b), crash,
+hang, garbage, none; "crash-until:FILE" crashes until FILE exists. On a GPU, progress and epochs tell how it is.
 """
 import contextlib
 import fcntl
@@ -38,12 +39,18 @@ import sys
 import time
 
 CARD = {
-    "protocol": 2,
-    "devices": [{"id": "cpu", "name": "fake", "threads": 2, "memory_bytes": 1 << 34,
+    "protocol": 3,
+    "devices": [{"id": "cpu", "name": "fake", "threads": 2, "memory_bytes": 1 << 34, "memory_free_bytes": None, "compute": None,
+                 "driver": None, "profile": None, "note": None,
                  "backends": [{"name": name, "version": "0", "precisions": ["f32", "bf16"]} for name in ("onednn", "ref")],
                  "unusable": []}],
     "datasets": [{"name": name, "available": True, "reason": None} for name in ("shapes", "fashion-mnist")],
 }
+GPUS = [{"id": device, "name": "fake GPU", "threads": 1, "memory_bytes": 80 << 30, "memory_free_bytes": 79 << 30, "compute": "9.0",
+         "driver": "580.65.06", "profile": {"deviceName": "fake GPU"}, "note": None,
+         "backends": [{"name": "cudnn", "version": "9.19.0", "precisions": ["f32", "bf16", "tf32"]}], "unusable": []}
+        for device in ("GPU-a", "GPU-b")]
+GPU_NOW = {"temperature_c": 61.0, "utilization": 0.9, "power_w": None, "memory_used_bytes": 1 << 30}
 
 
 def hang():
@@ -60,6 +67,8 @@ def probe(how):
         hang()
     if how == "poor":
         del CARD["devices"][0]["backends"][1]
+    if how == "gpus":
+        CARD["devices"] += GPUS
     if how == "garbage":
         print("{]")
     elif how != "none":
@@ -111,6 +120,7 @@ class Fake:
         self.epochs, self.done_epochs = self.spec["epochs"], start["epochs_known"]
         self.pinned = set()
         self.validates = self.spec["validation_fraction"] > 0
+        self.gpu = None if start["device"] == "cpu" else GPU_NOW
 
     def write(self, text):
         data = text.encode("utf-8", "surrogateescape")
@@ -146,9 +156,9 @@ class Fake:
             assert file.read(8)
         return {"taken": ["fc"], "fresh": []}
 
-    def hello(self, protocol=2):
+    def hello(self, protocol=3):
         self.line("hello", protocol=protocol, program="0.1.0", backend="ref", backend_version=self.told("other-version", "0"), algorithms="", device="fake",
-                  precision="f32", threads=1, data_sha256="d" * 64, train_images=6, validation_images=2 if self.validates else 0,
+                  device_id=self.start["device"], precision="f32", threads=1, data_sha256="d" * 64, train_images=6, validation_images=2 if self.validates else 0,
                   test_images=4, initial=self.initial(), parameters=10, memory_bytes=1000,
                   resumed={"epoch": self.done_epochs, "step": 0} if self.done_epochs else None)
 
@@ -170,7 +180,7 @@ class Fake:
                   test={"loss": loss, "accuracy": 0.75, "top5": None, "ece": 0.1, "confusion": [[2, 0], [1, 1]], "report": REPORT,
                         "most_confused": CONFUSED, "softmax": [[0.25, 0.75]], "labels": [1]},
                   layers=LAYERS, weights_sha256=self.digest(number), exported_sha256="e" * 64, best=number <= BEST if self.validates else None, lr=0.1, seconds=0.5,
-                  images_per_second=100.0)
+                  images_per_second=100.0, gpu=self.gpu and {**self.gpu, "energy_j": 120.5})
 
     def epoch(self):
         self.done_epochs += 1
@@ -189,7 +199,7 @@ class Fake:
     def progress(self, count):
         for step in range(count):
             self.line("progress", epoch=min(self.done_epochs + 1, self.epochs), epochs=self.epochs, phase="train", step=step, steps=count,
-                      loss=0.5, images_per_second=10.0, seconds_left=1.0)
+                      loss=0.5, images_per_second=10.0, seconds_left=1.0, gpu=self.gpu)
 
     def wait(self):
         while os.read(0, 4096):
