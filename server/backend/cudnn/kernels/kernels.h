@@ -366,18 +366,19 @@ struct kernel_conv_back_w {
 
 /* --- loss --- */
 
-/* Of each image: softmax of the logits [batch][cp] f32, loss and correctness as struct backend_batch and backend_result say;
+/* Of each image: softmax of the logits [batch][cp], loss and correctness as struct backend_batch and backend_result say;
  * dlogits = (softmax - smoothed target) / n where it is not null, zeros in rows from n on. Targets are plain (share 1, no
- * smoothing) when dlogits is null. One thread an image. Looks at n. */
+ * smoothing) when dlogits is null. Logits and dlogits are f32, also in bf16 plans, unless bf16: then the layer before the loss is
+ * none that can write f32 (struct gpu_value.wide is false). One thread an image. Looks at n. */
 struct kernel_loss {
-    DEVICE(const float) logits;
+    DEVICE(const void) logits;
     DEVICE(const struct kernel_step) step;
     DEVICE(const struct kernel_sample) samples;
     DEVICE(float) softmax; /* [batch][classes] */
     DEVICE(float) losses;  /* [batch] */
     DEVICE(int32_t) rights;
-    DEVICE(float) dlogits; /* [batch][cp] */
-    int32_t batch, classes, cp;
+    DEVICE(void) dlogits; /* [batch][cp] */
+    int32_t batch, classes, cp, bf16;
 };
 
 /* The sums of losses and rights over the first n images, in their order, into result. One block. Looks at n. */
