@@ -23,7 +23,7 @@
 #define DEVICE(type) uint64_t
 #endif
 
-enum { KERNEL_THREADS = 256, KERNEL_GPU_BLOCKS_MAX = 65535 };
+enum { KERNEL_THREADS = 256 };
 
 /* --- what goes to the device with each step, and what comes back --- */
 
@@ -500,11 +500,6 @@ enum kernel {
     KERNELS(KERNEL_ENUM)
 #undef KERNEL_ENUM
         KERNELS_N
-};
-
-/* Blocks that a kernel's rule above asks for, so that core, double and self-check launch alike. */
-struct kernel_grid {
-    uint32_t x, y;
 };
 
 #endif
