@@ -20,6 +20,21 @@ ALL_CFLAGS := -std=c17 -D_GNU_SOURCE $(WARN) $(OPT_$(CONFIG)) -fPIC -fvisibility
 # --as-needed: a program is linked with those of the named libraries that it uses.
 ALL_LDFLAGS := $(OPT_$(CONFIG)) -Wl,--as-needed $(LDFLAGS)
 
+# The GPU's module is built where CUDA's and cuDNN's headers are: auto, yes (fails without them) or no. It needs neither library to
+# link. nvcc is optional: without it the kernels are compiled when the module opens a device.
+CUDNN ?= auto
+CUDA_HOME ?= /usr/local/cuda
+NVCC ?= $(firstword $(wildcard $(CUDA_HOME)/bin/nvcc /usr/bin/nvcc))
+CUDA_INCLUDE := $(addprefix -isystem ,$(wildcard $(CUDA_HOME)/include))
+ifneq ($(CUDNN),no)
+# cuDNN 9.11: the first that builds plans for a described device (docs.nvidia.com, deviceless ahead-of-time compilation)
+CUDNN_FOUND := $(shell version="$$(echo CUDNN_VERSION | $(CC) $(CUDA_INCLUDE) -include cuda.h -include cudnn.h -E -P -x c - \
+	2>/dev/null | tail -n 1)" && [ -n "$$version" ] && [ $$(($$version)) -ge 91100 ] && echo $$(($$version)))
+ifeq ($(CUDNN_FOUND)$(CUDNN),yes)
+$(error CUDNN=yes, but cuda.h and cudnn.h 9.11 or newer are neither in $(CUDA_HOME)/include nor in the compiler's own folders)
+endif
+endif
+
 # Sources of a folder -> its objects
 objects = $(patsubst %.c,$(O)/%.o,$(wildcard $(1)/*.c))
 
@@ -33,12 +48,13 @@ API := $(call objects,server/api) $(O)/gen/openapi.o
 CLIENT := $(call objects,client)
 REF := $(call objects,server/backend/ref)
 ONEDNN := $(call objects,server/backend/onednn)
+CUDNN_MODULE := $(call objects,server/backend/cudnn)
 
 # What a module may use of common: nothing that needs jansson (floors: a module links its own library only).
 MODULE_COMMON := $(O)/common/err.o $(O)/common/rng.o
 
 PROGRAMS := residuumd residuum-worker residuum
-MODULES := backend-ref.so backend-onednn.so
+MODULES := backend-ref.so backend-onednn.so $(if $(CUDNN_FOUND),backend-cudnn.so)
 OUTPUTS := $(addprefix $(B)/,$(PROGRAMS) $(MODULES))
 
 # C tests: tests/{unit,ops,golden}/test_NAME.c, each one cmocka program. What else it needs is the row UNIT_NAME of tests/unit.mk.
@@ -54,7 +70,15 @@ WEB := $(patsubst web/%,$(B)/web/%,$(wildcard web/*.html web/*.css web/*.svg) $(
 JOBS ?= $(shell nproc)
 AGAIN = +$(MAKE) --no-print-directory -j$(JOBS) CONFIG=$(CONFIG)
 
-all: $(OUTPUTS) $(WEB) links ## build the programs, the modules and the page (the default)
+all: cudnn-found $(OUTPUTS) $(WEB) links ## build the programs, the modules and the page (the default)
+
+# Says once, and when it changes, whether the GPU's module is built.
+cudnn-found:
+	@mkdir -p $(B)
+	@echo "$(if $(CUDNN_FOUND),GPU: CUDA's and cuDNN's headers found (cuDNN $(CUDNN_FOUND)): backend-cudnn.so is built,GPU: no headers of \
+	CUDA and cuDNN 9.11 in $(CUDA_HOME)/include (CUDA_HOME=...): backend-cudnn.so is not built)" > $(B)/cudnn.part
+	@cmp -s $(B)/cudnn.part $(B)/cudnn.txt || { cat $(B)/cudnn.part; mv $(B)/cudnn.part $(B)/cudnn.txt; }
+	@rm -f $(B)/cudnn.part
 
 web: $(WEB)
 
@@ -81,6 +105,14 @@ $(B)/backend-ref.so: $(REF) $(MODULE_COMMON)
 
 $(B)/backend-onednn.so: $(ONEDNN) $(MODULE_COMMON)
 	$(CC) $(ALL_LDFLAGS) -fopenmp -shared -o $@ $^ -ldnnl -lm
+
+# No library of NVIDIA among the needed ones: all are opened when the module is used.
+$(B)/backend-cudnn.so: $(CUDNN_MODULE) $(MODULE_COMMON) $(O)/common/augment.o
+	$(CC) $(ALL_LDFLAGS) -shared -o $@ $^ -ldl -lm
+
+# Every call that cuDNN calls deprecated is an error.
+CUDNN_CFLAGS := $(CUDA_INCLUDE) -DCUDNN_WARN_DEPRECATED -Werror=deprecated-declarations
+$(O)/server/backend/cudnn/%.o: ALL_CFLAGS += $(CUDNN_CFLAGS)
 
 $(O)/server/backend/onednn/%.o: ALL_CFLAGS += -fopenmp -O3
 
@@ -191,6 +223,6 @@ clean: ## remove what was built
 help: ## print this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
 
-.PHONY: all links web tests deps deps-check deps-bench demo check lint asan bench install clean help always
+.PHONY: all cudnn-found links web tests deps deps-check deps-bench demo check lint asan bench install clean help always
 .SECONDARY:
 -include $(shell find $(O) -name '*.d' 2>/dev/null)
