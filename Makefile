@@ -72,11 +72,18 @@ AGAIN = +$(MAKE) --no-print-directory -j$(JOBS) CONFIG=$(CONFIG)
 
 all: cudnn-found $(OUTPUTS) $(WEB) links ## build the programs, the modules and the page (the default)
 
+ifneq ($(CUDNN_FOUND),)
+GPU_SENTENCE := cuDNN $(CUDNN_FOUND) found, backend-cudnn.so is built$(if $(NVCC),, (without nvcc: its kernels are compiled when it is used))
+else ifeq ($(CUDNN),no)
+GPU_SENTENCE := not wanted (CUDNN=no), backend-cudnn.so is not built
+else
+GPU_SENTENCE := no headers of CUDA and cuDNN 9.11 or newer in $(CUDA_HOME)/include (CUDA_HOME=...), backend-cudnn.so is not built
+endif
+
 # Says once, and when it changes, whether the GPU's module is built.
 cudnn-found:
 	@mkdir -p $(B)
-	@echo "$(if $(CUDNN_FOUND),GPU: CUDA's and cuDNN's headers found (cuDNN $(CUDNN_FOUND)): backend-cudnn.so is built,GPU: no headers of \
-	CUDA and cuDNN 9.11 in $(CUDA_HOME)/include (CUDA_HOME=...): backend-cudnn.so is not built)" > $(B)/cudnn.part
+	@echo "GPU: $(GPU_SENTENCE)" > $(B)/cudnn.part
 	@cmp -s $(B)/cudnn.part $(B)/cudnn.txt || { cat $(B)/cudnn.part; mv $(B)/cudnn.part $(B)/cudnn.txt; }
 	@rm -f $(B)/cudnn.part
 
