@@ -161,7 +161,9 @@ struct residuum_backend {
     const char *name;
 
     /* Fills *ret_info for device number index, counted from 0; fails with the reason when the device or the library cannot be
-     * used. With devices there is at least index 0. */
+     * used. With devices there is at least index 0. When one of several devices cannot be used, *ret_info tells devices,
+     * device_id and device all the same (devices stays as it was where the library cannot be used), so that the others are
+     * found. */
     int (*probe)(int index, struct backend_info *ret_info, struct err *err);
     int (*open)(const struct backend_options *options, struct backend **ret_backend, struct err *err);
     void (*close)(struct backend *backend); /* accepts NULL */

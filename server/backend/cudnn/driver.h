@@ -104,12 +104,13 @@ void gpu_driver_close(struct gpu_driver *driver); /* accepts zeroed memory; the 
 
 /* --- driver.c --- */
 
-/* Initializes the driver (cuInit) and checks that driver, cuDNN and this build go together. ERR_UNAVAILABLE, or ERR_DEVICE where
- * the machine's GPUs are at fault. To be called once after gpu_driver_open and before anything else. */
+/* Checks that driver, cuDNN and this build go together, and initializes the driver (cuInit). ERR_UNAVAILABLE or ERR_DEVICE with
+ * what to do. To be called once after gpu_driver_open and before anything else. */
 int gpu_driver_start(const struct gpu_driver *driver, struct err *err);
 
-/* "driver 535 is older than CUDA 13 needs": the oldest branch of the driver for a CUDA version (13010 is 13.1). */
-int gpu_driver_needed(int cuda_version);
+/* Fails with "driver 535 is older than CUDA 13 needs" when a driver for CUDA version (12020 is 12.2, as cuDriverGetVersion says)
+ * does not run libraries of CUDA needed. */
+int gpu_driver_fits(int version, int needed, struct err *err);
 
 /* --- error.c --- */
 
