@@ -130,6 +130,14 @@ const spec = (extra = {}) => ({
 });
 const WORKER = { backend: 'onednn', backend_version: '2.6.3', device: 'AMD EPYC 9B45', precision: 'f32', threads: 2, parameters: 269434, memory_bytes: 157286400, resumed: null };
 
+// A processor, a GPU at work and one that failed.
+const GPU = { name: 'NVIDIA H100 80GB HBM3', threads: 1, memory_bytes: 85024112640, memory_free_bytes: 84439990272, compute: '9.0', driver: '580.65.06', note: 'not yet run on hardware by us', backends: [{ name: 'cudnn', version: '9.19.0', precisions: ['f32', 'bf16', 'tf32'] }], unusable: [] };
+const devicesOf = () => [
+  { ...GPU, id: 'GPU-11111111-2222-3333-4444-555555555555', state: 'busy', job: null, reason: null, telemetry: { temperature_c: 61, utilization: 0.93, power_w: 412, memory_used_bytes: 4294967296 }, self_check: { passed: true, at: '2026-11-24T08:00:00Z', driver: '580.65.06', features: [] } },
+  { ...GPU, id: 'GPU-99999999-2222-3333-4444-555555555555', state: 'drained', job: null, reason: 'the driver reports 2 uncorrectable memory errors; have the GPU examined', telemetry: null, self_check: null },
+  { id: 'cpu', name: 'AMD EPYC 9B45', threads: 2, memory_bytes: 25769803776, memory_free_bytes: null, compute: null, driver: null, note: null, backends: [{ name: 'onednn', version: '2.6.3', precisions: ['f32', 'bf16'] }], unusable: [{ name: 'ref', reason: 'the backend ref is not installed' }], state: 'ready', job: null, reason: null, telemetry: null, self_check: null },
+];
+
 const accuracyOf = (job) => (job.epochs_done ? epochOf(job, job.epochs_done).test.accuracy : null);
 
 export class Fixture {
@@ -138,6 +146,7 @@ export class Fixture {
     this.jobs = [];
     this.events = [];
     this.clients = new Set();
+    this.devices = devicesOf();
     if (!empty) this.addExamples();
   }
 
@@ -266,6 +275,13 @@ export class Fixture {
     return this.answer(response, 200, this.snapshot(job));
   }
 
+  resume(id, response) {
+    const device = this.devices.find((candidate) => candidate.id === id);
+    if (device.state !== 'drained') return this.problem(response, 409, 'Conflict', `device ${id} is in use already`);
+    Object.assign(device, { state: 'ready', reason: null });
+    return this.answer(response, 200, device);
+  }
+
   submit(body, url, response) {
     let asked;
     try {
@@ -287,6 +303,9 @@ export class Fixture {
     if (path === '/v1/jobs') return method === 'POST' ? this.submit(body, url, response) : this.list(url, response);
     if (path === '/v1/version') return this.answer(response, 200, { version: '0.1.0', api: 1, sqlite: '3.40.1', microhttpd: '0.9.75' });
     if (path === '/v1/presets') return this.answer(response, 200, { items: [['resnet20', 'ResNet-20'], ['resnet56', 'ResNet-56'], ['plain20', 'Plain-20'], ['plain56', 'Plain-56'], ['lenet5', 'LeNet-5']].map(([name, title]) => ({ name, title, paper: '', residual: name.startsWith('r') })) });
+    if (path === '/v1/devices') return this.answer(response, 200, { items: this.devices, state: 'ready', reason: null });
+    const resumed = /^\/v1\/devices\/([^/]+)\/resume$/.exec(path);
+    if (resumed) return this.resume(decodeURIComponent(resumed[1]), response);
     if (path === '/v1/datasets') return this.answer(response, 200, { items: [{ name: 'fashion-mnist', title: 'Fashion-MNIST', source: 'Debian', shape: [1, 28, 28], classes: CLASSES, train_images: 60000, test_images: 10000, available: true, reason: null }] });
     const match = /^\/v1\/jobs\/([^/]+)\/?(.*)$/.exec(path);
     const job = match && this.jobs.find((candidate) => candidate.id === match[1]);

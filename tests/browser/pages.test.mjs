@@ -203,6 +203,44 @@ test('a finished job can be verified by a second run, and leaves files to take h
   await page.getByText('the weights differ from epoch 3 on').waitFor();
 }));
 
+test('devices: what each is, how a GPU feels, why one is out of use, and how it comes back', () => withPage({ hash: '#/devices' }, async (page, fixture) => {
+  const [busy, drained] = fixture.devices;
+  await page.locator(`[data-device="${busy.id}"]`).getByText('61 °C · 93% busy · 412 W · 4,100 MiB used').waitFor();
+  await page.locator(`[data-device="${busy.id}"]`).getByText('cudnn 9.19.0 (f32, bf16, tf32)').waitFor();
+  await page.locator(`[data-device="${busy.id}"]`).getByText('not yet run on hardware by us').waitFor();
+  await page.locator('[data-device="cpu"]').getByText('ref cannot be used: the backend ref is not installed').waitFor();
+  const card = page.locator(`[data-device="${drained.id}"][data-state="drained"]`);
+  await card.getByText('2 uncorrectable memory errors').waitFor();
+  await counted(page, '.device-card button:visible', 1);
+  assert.deepEqual(await accessibility(page), []);
+  await card.getByRole('button', { name: 'Put back into use' }).click();
+  await page.waitForSelector(`[data-device="${drained.id}"][data-state="ready"]`);
+  await counted(page, '.device-card button:visible', 0);
+}));
+
+test('devices follow the jobs: a job that moves has the list read again', () => withPage({ hash: '#/devices' }, async (page, fixture) => {
+  await live(page);
+  await page.waitForSelector('[data-device="cpu"][data-state="ready"]');
+  fixture.devices[2].state = 'busy';
+  fixture.devices[2].job = fixture.live.id;
+  fixture.change(fixture.live, { device: 'cpu' });
+  await page.waitForSelector('[data-device="cpu"][data-state="busy"]');
+  await page.locator('[data-device="cpu"]').getByRole('link').click();
+  await page.waitForSelector('.view-job');
+}));
+
+test('the job of a GPU tells its state and the energy of its epochs', () => withPage({ hash: liveJob }, async (page, fixture) => {
+  await live(page);
+  const facts = page.locator('.facts').first();
+  await facts.getByText('AMD EPYC 9B45').waitFor();
+  assert.equal(await facts.getByText('Energy of the finished epochs').isVisible(), false);
+  const gpu = { temperature_c: 58, utilization: null, power_w: 301.4, memory_used_bytes: null, energy_j: 1800 };
+  fixture.send('progress', { job: fixture.live.id, epoch: 3, epochs: 8, phase: 'train', step: 100, steps: 469, loss: 0.3, images_per_second: 1912, seconds_left: 90, gpu });
+  await facts.getByText('58 °C · 301 W').waitFor();
+  for (const epoch of [1, 2]) fixture.send('epoch', { ...epochOf(fixture.live, epoch), gpu });
+  await facts.getByText('1 Wh', { exact: true }).waitFor();
+}));
+
 test('why a job failed is said first, and its log is open', () => withPage({ hash: (f) => `#/jobs/${f.jobs[1].id}` }, async (page) => {
   await page.getByRole('heading', { name: 'Why it failed' }).waitFor();
   await page.getByText('became NaN in epoch 3').waitFor();

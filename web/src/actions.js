@@ -5,6 +5,7 @@ const PLACES_MS = 300;
 // page: {get() -> state, dispatch(action)}; api as in api.js; stream as in stream.js.
 export function createActions(page, api, stream) {
   let streaming = false;
+  let devicesShown = false;
 
   async function load(what, request) {
     if (page.get().loads[what]?.status === 'loading') return;
@@ -65,7 +66,11 @@ export function createActions(page, api, stream) {
     return load(`job/${id}`, () => readJob(id));
   }
 
+  const readDevices = () => load('devices', async () => page.dispatch({ type: 'devices', devices: await api.devices() }));
+
   function show(route, settings) {
+    devicesShown = route.view === 'devices';
+    if (devicesShown) readDevices();
     if (route.view === 'job') return showJob(route.id);
     if (route.view === 'jobs') return showJobs(settings.state);
     if (!streaming) return load('jobs', () => readJobs(page.get().list.filter, null));
@@ -88,8 +93,9 @@ export function createActions(page, api, stream) {
     await show(route, settings);
   }
 
-  // Places in the queue are not in the events: they are read again a moment after a job left the queue.
+  // Neither places in the queue nor what devices do is in the events: both are read again a moment after a job moved.
   let placesPlanned = false;
+  let devicesPlanned = false;
   async function readPlaces() {
     placesPlanned = false;
     try {
@@ -99,7 +105,13 @@ export function createActions(page, api, stream) {
       if (!error.problem) throw error; // the old places stay
     }
   }
+  function planDevices() {
+    if (!devicesShown || devicesPlanned) return;
+    devicesPlanned = true;
+    setTimeout(() => { devicesPlanned = false; readDevices(); }, PLACES_MS);
+  }
   function noticed({ event, data }) {
+    if (event === 'job') planDevices();
     if (event !== 'job' || data.state === 'queued' || placesPlanned) return;
     if (!Object.values(page.get().jobs).some((job) => job.state === 'queued')) return;
     placesPlanned = true;
@@ -141,6 +153,10 @@ export function createActions(page, api, stream) {
       page.dispatch({ type: 'job', job: await api.retry(id) });
     },
     verify: (id) => api.verify(id),
+    async resumeDevice(id) {
+      await api.resumeDevice(id);
+      await readDevices();
+    },
     async delete(id) {
       await api.remove(id);
       page.dispatch({ type: 'gone', id });

@@ -72,6 +72,8 @@ export const api = {
   // body: the text as typed; the server judges it.
   submit: (body, dryRun) =>
     send(dryRun ? 'v1/jobs?dry_run=true' : 'v1/jobs', { method: 'POST', headers: { 'Content-Type': 'application/json' }, body }),
+  devices: () => get('v1/devices'),
+  resumeDevice: (id) => send(`v1/devices/${encodeURIComponent(id)}/resume`, { method: 'POST' }),
   datasets: () => get('v1/datasets'),
   presets: () => get('v1/presets'),
   version: () => get('v1/version'),

@@ -5,12 +5,13 @@ import { chooseLanguage, formatter, translator } from './i18n.js';
 import { formatHash, parseHash } from './settings.js';
 import { initialState, reduce } from './state.js';
 import { createStream } from './stream.js';
+import { devicesView } from './views/devices.js';
 import { frame } from './views/frame.js';
 import { jobView } from './views/job.js';
 import { jobsView } from './views/jobs.js';
 import { submitView, unknownView } from './views/submit.js';
 
-const VIEWS = { jobs: jobsView, job: jobView, submit: submitView, unknown: unknownView };
+const VIEWS = { jobs: jobsView, job: jobView, submit: submitView, devices: devicesView, unknown: unknownView };
 const dark = matchMedia('(prefers-color-scheme: dark)');
 
 let state = initialState();

@@ -33,7 +33,7 @@ function parseValue(setting, text) {
 
 function parsePath(path) {
   if (path === '' || path === '/' || path === '/jobs') return { view: 'jobs', id: null };
-  if (path === '/submit') return { view: 'submit', id: null };
+  if (path === '/submit' || path === '/devices') return { view: path.slice(1), id: null };
   const match = /^\/jobs\/([^/]+)$/.exec(path);
   if (match && JOB_ID.test(match[1])) return { view: 'job', id: match[1] };
   return { view: 'unknown', id: null };

@@ -15,6 +15,7 @@ export function initialState() {
     jobs: {}, // id -> job, with `seen`: the event it is as new as
     runs: {}, // id -> {epochs, details, progress, live, complete}
     list: { filter: null, oldest: null, next: null, loaded: false },
+    devices: null, // the answer of v1/devices: {items, state, reason}
     datasets: {},
     presets: {},
     version: null,
@@ -74,6 +75,7 @@ export function summaryOf(epoch) {
     test: pick(epoch.test),
     best: epoch.best ?? null,
     layers: epoch.layers ?? null,
+    gpu: epoch.gpu ?? null,
     lr: epoch.lr,
     seconds: epoch.seconds,
     images_per_second: epoch.images_per_second,
@@ -175,6 +177,7 @@ const REDUCERS = {
   load: (state, { what, status, error = null }) => ({ ...state, loads: put(state.loads, what, { status, error }) }),
   answer: (state, { key, value }) => ({ ...state, answers: keepAnswer(state.answers, key, value) }),
   log: (state, { id, text }) => ({ ...state, logs: put(state.logs, id, text) }),
+  devices: (state, { devices }) => ({ ...state, devices }),
   datasets: (state, { items }) => ({ ...state, datasets: byName(items) }),
   presets: (state, { items }) => ({ ...state, presets: byName(items) }),
   version: (state, { version }) => ({ ...state, version }),

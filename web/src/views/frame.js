@@ -34,7 +34,7 @@ const LAMP_TEXT = { connecting: 'stream.connecting', open: 'stream.open', lost: 
 
 export function frame(ctx) {
   const { t } = ctx;
-  const links = ['jobs', 'submit'].map((view) => ({ view, node: h('a', {}, t(`nav.${view}`)) }));
+  const links = ['jobs', 'devices', 'submit'].map((view) => ({ view, node: h('a', {}, t(`nav.${view}`)) }));
   const home = h('a', { class: 'brand' }, mark(), h('span', {}, 'Residuum'));
   const lamp = h('span', { class: 'lamp' });
   const banner = connectionBanner(ctx);

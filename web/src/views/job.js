@@ -3,6 +3,7 @@ import { h, icon, setText, show, whenChanged } from '../dom.js';
 import { ENDED, emptyRun, lastEpoch, mayCancel, mayDelete, mayRetry, mayVerify } from '../state.js';
 import { formatHash } from '../settings.js';
 import { curvesView } from './curves.js';
+import { gpuText } from './devices.js';
 import { epochsView } from './epochs.js';
 import { insideView } from './inside.js';
 import { layersView } from './layers.js';
@@ -123,6 +124,13 @@ function epochsText(job, { t, fmt }) {
   return job.stopped_early ? `${best} ${t('job.early', { done: fmt.whole(job.epochs_done) })}` : best;
 }
 
+// What the GPU used for all finished epochs; null where it does not tell.
+function energyText(run, { t, fmt }) {
+  const joules = run.epochs.map((epoch) => epoch.gpu?.energy_j);
+  if (!joules.length || joules.some((value) => typeof value !== 'number')) return null;
+  return t('job.energy.text', { value: fmt.significant(joules.reduce((sum, value) => sum + value, 0) / 3600) });
+}
+
 // What a finished epoch leaves behind, to take home.
 function filesView({ t }) {
   const files = [
@@ -152,6 +160,8 @@ function factsView(ctx) {
     ['job.owner', (job) => job.owner],
     ['job.device', (job) => job.worker?.device ?? job.device],
     ['job.backend', ({ worker }) => worker && t('job.backend.text', { backend: `${worker.backend} ${worker.backend_version}`, precision: worker.precision, threads: worker.threads })],
+    ['job.gpu', (job, run) => gpuText(run.progress?.gpu ?? run.epochs[run.epochs.length - 1]?.gpu, ctx)],
+    ['job.energy', (job, run) => energyText(run, ctx)],
     ['job.parameters', ({ worker }) => worker && fmt.whole(worker.parameters)],
     ['job.memory', ({ worker }) => worker && fmt.megabytes(worker.memory_bytes)],
     ['job.epochs', (job) => epochsText(job, ctx)],
@@ -165,8 +175,8 @@ function factsView(ctx) {
   ].map(([key, text]) => ({ text, fact: fact(t(key)) }));
   const files = filesView(ctx);
   const node = h('section', { class: 'card', 'aria-labelledby': 'facts-title' }, h('h2', { id: 'facts-title' }, t('job.facts')), h('dl', { class: 'facts' }, rows.map((row) => row.fact.node)), files.node);
-  function update(job) {
-    rows.forEach((row) => row.fact.set(row.text(job)));
+  function update(job, run) {
+    rows.forEach((row) => row.fact.set(row.text(job, run)));
     files.update(job);
   }
   return { node, update };
@@ -281,7 +291,7 @@ export function jobView(ctx, id) {
     parts.network.update(state, job, settings);
     parts.inside.update(state, job, run, settings);
     parts.epochs.update(job, run, settings);
-    parts.facts.update(job);
+    parts.facts.update(job, run);
     parts.details.update(state, job);
     parts.announce.update(state, job);
   }
