@@ -52,6 +52,8 @@ CUDNN_MODULE := $(call objects,server/backend/cudnn)
 
 # What a module may use of common: nothing that needs jansson (floors: a module links its own library only).
 MODULE_COMMON := $(O)/common/err.o $(O)/common/rng.o
+# The memory plan of server/graph/gpu.h, which backend-cudnn.so shares with the daemon: no JSON either.
+GPU_PLAN := $(patsubst %,$(O)/server/graph/gpu_%.o,plan fuse value place param)
 
 PROGRAMS := residuumd residuum-worker residuum
 MODULES := backend-ref.so backend-onednn.so $(if $(CUDNN_FOUND),backend-cudnn.so)

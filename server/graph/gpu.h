@@ -1,6 +1,6 @@
 /* How a network lies in a GPU's memory: which nodes are computed together, where each tensor is, and what a job needs. Pure
  * functions of graph, options and device profile, so the module that computes and the daemon that refuses what does not fit have
- * the same figures, on any machine. gpu_plan.c needs no JSON: the module links it. */
+ * the same figures, on any machine. gpu_plan.c and what it needs call no JSON: the module links them. */
 #ifndef GRAPH_GPU_H
 #define GRAPH_GPU_H
 
@@ -42,6 +42,18 @@ enum {
     GPU_CHUNK = 1 << 13 /* parameters that one block updates */
 };
 
+/* Bytes of the structs of server/backend/cudnn/kernels/kernels.h, from which regions get their sizes; a test compares them. */
+enum {
+    GPU_STEP_BYTES = 256,      /* KERNEL_STEP_BYTES */
+    GPU_SAMPLE_BYTES = 64,     /* struct kernel_sample */
+    GPU_RESULT_BYTES = 64,     /* KERNEL_RESULT_BYTES */
+    GPU_STATISTICS_BYTES = 24, /* struct kernel_statistics */
+    GPU_SCORE_BYTES = 8,       /* an image's loss, f32, and whether it is right, int32 */
+    GPU_CHUNK_BYTES = 40,      /* struct kernel_chunk */
+    GPU_PARAM_BYTES = 8,       /* struct kernel_param */
+    GPU_NORMS_BYTES = 24       /* three partial sums of a chunk, double */
+};
+
 struct gpu_options {
     int batch;
     enum spec_precision precision; /* bf16: values and their gradients are bf16; f32 and tf32: f32 */
@@ -69,25 +81,28 @@ enum gpu_unit_kind {
     GPU_LOSS
 };
 
-/* A tensor of a batch, [batch, h, w, channels], channels fastest. Padded channels hold zeros, in values and gradients. */
+/* A tensor of a batch, [batch, h, w, channels], channels fastest. Padded channels hold zeros, in values and gradients. Tensors
+ * share memory, so whoever writes one writes all of it, padding and all rows of the batch included, every time. */
 struct gpu_value {
     struct graph_shape shape; /* c without padding */
     int channels;             /* c padded to GPU_LANES */
-    bool wide;                /* elements are f32 even in bf16: the logits, the softmax */
-    int64_t count;            /* elements */
-    int64_t at;               /* offset of the values in the arena, bytes */
-    int64_t gradient;         /* offset of the gradient in the arena; -1: none (not trained, or no parameter before it) */
+    bool wide;                /* elements are f32 even in bf16: logits that GPU_CONV or GPU_LINEAR make and only the loss reads */
+    int64_t count;            /* elements; 0 of GPU_LOSS, whose softmax is dense in region RESULTS */
+    int64_t at;               /* offset of the values in the arena, bytes; -1 of GPU_LOSS */
+    int64_t gradient; /* offset of the gradient in the arena; -1: none (not trained, no parameter before it, not on the way
+                         to the loss): then the unit has no backward pass. GPU_LOSS has one, and no gradient */
 };
 
 struct gpu_unit {
     enum gpu_unit_kind kind;
     int node;                               /* the node that gives the unit its name and attributes: the conv, norm, act, ... */
     int add, act;                           /* fused: the add node and the ReLU node behind it; -1: none */
-    int out;                                /* the node whose output the unit makes: act, add or node */
+    int out;                                /* the node whose output the unit makes: act or node; units stand in its order */
     int inputs[GRAPH_INPUTS_MAX], inputs_n; /* units; of a norm with add the other summand is inputs[1] */
     struct gpu_value value;
-    /* What the backward pass needs besides: GPU_NORM: mean and 1 / deviation, [2][channels] f32, GPU_GROUP_NORM:
-     * [2][batch][groups] f32, GPU_POOL_MAX: which pixel of its window, row * kernel_w + column, [count] uint16; -1: nothing */
+    /* What the backward pass needs besides, offset in the arena: GPU_NORM: mean and 1 / deviation, [2][channels] f32,
+     * GPU_GROUP_NORM: [2][batch][groups] f32, in evaluation, too, where they go from one kernel to the next, GPU_POOL_MAX: which
+     * pixel of its window, row * kernel_w + column, [count] uint16; -1: nothing */
     int64_t saved, saved_bytes;
     /* Backward, units last to first: whether the gradient of an input is wanted, and whether this unit adds to it (another one
      * has written it before) or is its first writer. */
@@ -99,8 +114,8 @@ struct gpu_unit {
 struct gpu_param {
     int o, h, w, i;       /* padded sizes; o, 1, 1, 1 of vectors */
     int64_t first, count; /* elements of the flat f32 regions MASTER, MOMENTUM, SQUARE, AVERAGE; first is a multiple of 64 */
-    bool narrow; /* bf16 only: a weight of GPU_CONV or of a GPU_LINEAR that is not the logits: its gradient is bf16 as cuDNN makes
-                    it, and a bf16 copy of it is in WORKING */
+    bool narrow; /* bf16 only: a weight of GPU_CONV, or of a GPU_LINEAR whose value is not wide: its gradient is bf16 as cuDNN
+                    makes it, and a bf16 copy of it is in WORKING */
     int64_t gradient; /* byte offset in region GRADIENT; -1: not trainable */
     int64_t working;  /* byte offset in region WORKING; -1: not narrow */
 };
@@ -108,19 +123,20 @@ struct gpu_param {
 enum gpu_region {
     GPU_MASTER,   /* f32, all parameters and running statistics */
     GPU_WORKING,  /* bf16 copies of narrow weights */
-    GPU_MOMENTUM, /* f32; the optimizer's first state (sgd, adam, adamw, rmsprop) */
-    GPU_SQUARE,   /* f32; adam, adamw, rmsprop */
-    GPU_AVERAGE,  /* f32, with an average */
+    GPU_MOMENTUM, /* f32, as large as MASTER, with train; the optimizer's first state (sgd, adam, adamw, rmsprop) */
+    GPU_SQUARE,   /* the same; adam, adamw, rmsprop */
+    GPU_AVERAGE,  /* the same, with an average */
     GPU_GRADIENT, /* of parameters */
     GPU_VALUES,
     GPU_SAVED,
     GPU_GRADIENTS,
     GPU_IMAGES,  /* f32 [batch,C,H,W]: images from the host */
     GPU_SCRATCH, /* a value's bytes at most: gradients before they are added, outputs of fused nodes */
-    GPU_PARTIAL, /* partial sums: [GPU_SLICES][2][largest channels] doubles */
+    GPU_PARTIAL, /* with train; sums on their way: [GPU_SLICES][2][channels] doubles of a norm or bias, group norm's
+                    [batch][groups][2] f32, the mean greys of augment, [batch] doubles */
     GPU_STAGING, /* what goes to the device with each step: server/backend/cudnn/kernels/kernels.h */
-    GPU_RESULTS, /* what comes back */
-    GPU_TABLE,   /* rows of the optimizer's chunks and parameters, partial norms */
+    GPU_RESULTS, /* what comes back: the same */
+    GPU_TABLE,   /* struct kernel_chunk [chunks_n], struct kernel_param [params_n], partial norms, [chunks_n][3] doubles */
     GPU_REGIONS
 };
 
@@ -138,8 +154,11 @@ struct gpu_plan {
     int64_t arena_bytes;
 };
 
-/* Arranges a network. Fused are, where the inner value has one consumer: norm -> (add ->) ReLU, add -> ReLU; with keep nothing.
- * Without train, values share memory once nothing needs them any more (but with keep). Errors: ERR_MEMORY. */
+/* Arranges a network. Fused are, where the inner value has one consumer: norm -> (add of two ->) ReLU, add -> ReLU; with keep
+ * nothing. Values share memory once nothing needs them any more (but with keep): with train, those that a backward pass reads
+ * live until then, which are the inputs of GPU_CONV, GPU_LINEAR, GPU_NORM (not the other summand), GPU_GROUP_NORM and GPU_ACT,
+ * and the output of a unit with a fused ReLU. Gradients live from the backward pass of the last reader of their value to that of
+ * the unit that made it. Errors: ERR_MEMORY. */
 int gpu_plan_new(const struct graph *graph, const struct gpu_options *options, struct gpu_plan **ret_plan, struct err *err);
 void gpu_plan_free(struct gpu_plan *plan); /* accepts NULL */
 

@@ -13,6 +13,21 @@ static inline int64_t shape_count(struct graph_shape shape) {
     return (int64_t)shape.c * shape.h * shape.w;
 }
 
+/* --- optimizers --- */
+
+/* Arrays as large as the weights that an optimizer keeps: TENSOR_MOMENTUM, TENSOR_SQUARE. */
+static inline int optimizer_states(enum spec_optimizer optimizer) {
+    switch (optimizer) {
+    case OPTIMIZER_SGD:
+        return 1;
+    case OPTIMIZER_ADAM:
+    case OPTIMIZER_ADAMW:
+    case OPTIMIZER_RMSPROP:
+        return 2;
+    }
+    return 0;
+}
+
 /* --- param.c --- */
 
 /* Describes the parameters of a node whose shape is inferred: up to four rows, in the order of enum graph_role. Returns how many;
