@@ -457,46 +457,47 @@ struct kernel_narrow {
     int32_t chunks_n;
 };
 
-/* The table of kernels: name (the symbol is residuum_NAME), struct of its parameters. */
-#define KERNELS(X)                                      \
-    X(images, struct kernel_images)                     \
-    X(grey, struct kernel_grey)                         \
-    X(augment, struct kernel_augment)                   \
-    X(norm_partial, struct kernel_norm_partial)         \
-    X(norm_finish, struct kernel_norm_finish)           \
-    X(norm_apply, struct kernel_norm_apply)             \
-    X(back_partial, struct kernel_back_partial)         \
-    X(back_finish, struct kernel_back_finish)           \
-    X(norm_back, struct kernel_norm_back)               \
-    X(group_statistics, struct kernel_group_statistics) \
-    X(group_apply, struct kernel_group_apply)           \
-    X(group_sums, struct kernel_group_sums)             \
-    X(group_back, struct kernel_group_back)             \
-    X(act, struct kernel_act)                           \
-    X(act_back, struct kernel_act_back)                 \
-    X(add, struct kernel_add)                           \
-    X(mask, struct kernel_mask)                         \
-    X(channels, struct kernel_channels)                 \
-    X(bias, struct kernel_bias)                         \
-    X(dropout, struct kernel_dropout)                   \
-    X(pool_max, struct kernel_pool_max)                 \
-    X(pool_max_back, struct kernel_pool_max_back)       \
-    X(pool_avg, struct kernel_pool_avg)                 \
-    X(shortcut, struct kernel_shortcut)                 \
-    X(flatten, struct kernel_flatten)                   \
-    X(conv, struct kernel_conv)                         \
-    X(conv_back_x, struct kernel_conv_back_x)           \
-    X(conv_back_w, struct kernel_conv_back_w)           \
-    X(loss, struct kernel_loss)                         \
-    X(loss_sum, struct kernel_loss_sum)                 \
-    X(gradient_norms, struct kernel_gradient_norms)     \
-    X(gradient_clip, struct kernel_gradient_clip)       \
-    X(update, struct kernel_update)                     \
-    X(update_norms, struct kernel_update_norms)         \
-    X(narrow, struct kernel_narrow)
+/* The table of kernels: name (the symbol is residuum_NAME, the parameters are struct kernel_NAME), and with how many addresses
+ * the parameters begin; they have no others. */
+#define KERNELS(X)         \
+    X(images, 3)           \
+    X(grey, 3)             \
+    X(augment, 4)          \
+    X(norm_partial, 3)     \
+    X(norm_finish, 5)      \
+    X(norm_apply, 8)       \
+    X(back_partial, 5)     \
+    X(back_finish, 3)      \
+    X(norm_back, 10)       \
+    X(group_statistics, 2) \
+    X(group_apply, 5)      \
+    X(group_sums, 5)       \
+    X(group_back, 6)       \
+    X(act, 2)              \
+    X(act_back, 3)         \
+    X(add, 3)              \
+    X(mask, 3)             \
+    X(channels, 2)         \
+    X(bias, 2)             \
+    X(dropout, 4)          \
+    X(pool_max, 3)         \
+    X(pool_max_back, 3)    \
+    X(pool_avg, 2)         \
+    X(shortcut, 2)         \
+    X(flatten, 2)          \
+    X(conv, 3)             \
+    X(conv_back_x, 3)      \
+    X(conv_back_w, 3)      \
+    X(loss, 7)             \
+    X(loss_sum, 4)         \
+    X(gradient_norms, 3)   \
+    X(gradient_clip, 5)    \
+    X(update, 10)          \
+    X(update_norms, 3)     \
+    X(narrow, 3)
 
 enum kernel {
-#define KERNEL_ENUM(name, params) KERNEL_##name,
+#define KERNEL_ENUM(name, addresses) KERNEL_##name,
     KERNELS(KERNEL_ENUM)
 #undef KERNEL_ENUM
         KERNELS_N
