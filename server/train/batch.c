@@ -202,6 +202,13 @@ static void fill_image(const struct data *data, const uint8_t *pixels, const str
         cut_out(data, &moves, image);
 }
 
+static void fill_targets(const struct image_set *set, const struct augment *augment, const struct batch *batch) {
+    for (int i = 0; i < batch->n; i++)
+        batch->labels[i] = set->labels[batch->samples[i]];
+    if (augment->mixup > 0)
+        mixup_targets(augment, batch);
+}
+
 struct filling {
     const struct data *data;
     const struct image_set *set;
@@ -210,24 +217,30 @@ struct filling {
     size_t size; /* values of an image */
 };
 
-static void fill_images(void *arg, int begin, int end) {
+static void fill_some(void *arg, int begin, int end) {
     const struct filling *f = arg;
     for (int i = begin; i < end; i++) {
         uint32_t sample = f->batch->samples[i];
         fill_image(f->data, f->set->pixels + sample * f->size, f->augment, sample, f->batch->images + (size_t)i * f->size);
-        f->batch->labels[i] = f->set->labels[sample];
     }
 }
 
 /* What turns and colours an image takes ten times as long as what only moves its pixels, which is done before a thread starts. */
-void batch_fill(const struct data *data, const struct image_set *set, const struct augment *augment, const struct batch *batch) {
+static void fill_images(struct filling *filling) {
     enum { IMAGES_A_RUN = 16 };
+    const struct batch *batch = filling->batch;
+    if (augment_is_slow(filling->augment))
+        parallel_run(batch->n, IMAGES_A_RUN, fill_some, filling);
+    else
+        fill_some(filling, 0, batch->n);
+    if (filling->augment->mixup > 0)
+        mixup_images(batch, filling->size);
+}
+
+void batch_fill(const struct data *data, const struct image_set *set, const struct augment *augment, const struct batch *batch) {
     size_t size = (size_t)data->channels * (size_t)data->height * (size_t)data->width;
     struct filling filling = {data, set, augment, batch, size};
-    if (augment_is_slow(augment))
-        parallel_run(batch->n, IMAGES_A_RUN, fill_images, &filling);
-    else
-        fill_images(&filling, 0, batch->n);
-    if (augment->mixup > 0)
-        mixup(augment, batch, size);
+    fill_targets(set, augment, batch);
+    if (batch->images != NULL)
+        fill_images(&filling);
 }

@@ -16,14 +16,14 @@ struct augment batch_augment(const struct spec *spec, int epoch);
 struct batch {
     int n;
     const uint32_t *samples; /* [n], indexes into the set */
-    float *images;           /* [n,C,H,W], normalized */
+    float *images;           /* [n,C,H,W], normalized; NULL: not wanted, as a device makes them itself */
     int32_t *labels;         /* [n] */
     int32_t *others;         /* [n], labels of the images mixed in; may be NULL without mixup */
     float *shares;           /* [n], 0.5 to 1; may be NULL without mixup */
 };
 
-/* Fills images and labels with the samples of a set and, with mixup, others and shares for struct backend_batch (which wants NULL
- * for both without). */
+/* Fills images, if wanted, and labels with the samples of a set and, with mixup, others and shares for struct backend_batch
+ * (which wants NULL for both without). */
 void batch_fill(const struct data *data, const struct image_set *set, const struct augment *augment, const struct batch *batch);
 
 /* --- mixup.c --- */
@@ -31,7 +31,10 @@ void batch_fill(const struct data *data, const struct image_set *set, const stru
 /* The share of a sample: max(s, 1 - s). */
 float mixup_share(const struct augment *augment, uint32_t sample);
 
-/* Mixes a batch of images of size floats in place; fills others and shares. */
-void mixup(const struct augment *augment, const struct batch *batch, size_t size);
+/* Fills others and shares. */
+void mixup_targets(const struct augment *augment, const struct batch *batch);
+
+/* Mixes the images, of size floats each, in place by these shares. */
+void mixup_images(const struct batch *batch, size_t size);
 
 #endif

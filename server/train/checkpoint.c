@@ -1,6 +1,7 @@
 /* Writes the checkpoint of a running job, DIR/checkpoint.safetensors: the tensors of tensors.h, the sums of layers.h, and in
  * "__metadata__" all else that an exact resume needs, with the data's SHA-256. To change the format: change CHECKPOINT_FORMAT;
  * older files are then refused. */
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -20,12 +21,18 @@ struct safetensors_entry checkpoint_layers_entry(const struct trainer *t, int *s
                                       .values = t->layers.state};
 }
 
+/* Left out where it is not known. */
+static int put_energy(json_t *metadata, double energy_j) {
+    return isfinite(energy_j) ? metadata_put(metadata, "energy_j", "%.17g", energy_j) : 0;
+}
+
 static int put_state(json_t *metadata, const struct train_state *s) {
     return metadata_put(metadata, "epoch", "%d", s->epoch) | metadata_put(metadata, "step", "%jd", (intmax_t)s->step) |
            metadata_put(metadata, "updates", "%jd", (intmax_t)s->updates) |
            metadata_put(metadata, "loss_sum", "%.17g", s->loss_sum) |
            metadata_put(metadata, "correct", "%jd", (intmax_t)s->correct) |
-           metadata_put(metadata, "seen", "%jd", (intmax_t)s->seen) | metadata_put(metadata, "seconds", "%.17g", s->seconds);
+           metadata_put(metadata, "seen", "%jd", (intmax_t)s->seen) | metadata_put(metadata, "seconds", "%.17g", s->seconds) |
+           put_energy(metadata, s->energy_j);
 }
 
 static int put_selection(json_t *metadata, const struct selection *selection) {

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "common/json.h"
+#include "server/train/say.h"
 
 static const char *const type_names[] = {
 #define EVENT_NAME(name, text) [name] = text,
@@ -54,6 +55,7 @@ int emit_event(struct emit *emit, enum event_type type, json_t *fields, struct e
 }
 
 void emit_error(struct emit *emit, const struct err *failure) {
+    say("failed: %s (%s)", failure->text, err_name(failure->code));
     emit_event(emit, EVENT_ERROR,
                json_pack("{s:s, s:s, s:s}", "code", err_name(failure->code), "text", failure->text, "pointer", failure->pointer),
                NULL);

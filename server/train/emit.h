@@ -18,7 +18,7 @@ struct emit {
  * that is gone is no failure: emit->closed says so. */
 int emit_event(struct emit *emit, enum event_type type, json_t *fields, struct err *err);
 
-/* Sends the last line of a failure. Without memory for it the exit code alone tells. */
+/* Says in the log why the job failed, and sends it as the last line. Without memory for that the exit code alone tells. */
 void emit_error(struct emit *emit, const struct err *failure);
 
 #endif

@@ -31,15 +31,17 @@ static struct backend_optimizer optimizer_of(const struct trainer *t, double lr)
                                       .step = t->state.updates + 1};
 }
 
-static void fill_batch(struct trainer *t, int n, const uint32_t *samples, struct backend_batch *ret_batch) {
+static void fill_batch(struct trainer *t, int n, const uint32_t *samples, const struct augment *augment,
+                       struct backend_batch *ret_batch) {
     const struct spec *spec = t->spec;
-    struct augment augment = batch_augment(spec, t->state.epoch);
-    bool mixes = augment.mixup > 0;
+    bool mixes = augment->mixup > 0;
     struct batch images = {
         .n = n, .samples = samples, .images = t->images, .labels = t->labels, .others = t->others, .shares = t->shares};
-    batch_fill(&t->data, &t->data.train, &augment, &images);
+    batch_fill(&t->data, &t->data.train, augment, &images);
     *ret_batch = (struct backend_batch){.n = n,
                                         .images = t->images,
+                                        .set = SET_TRAIN,
+                                        .augment = augment,
                                         .labels = t->labels,
                                         .others = mixes ? t->others : NULL,
                                         .shares = mixes ? t->shares : NULL,
@@ -54,9 +56,14 @@ static int run_step(struct trainer *t, int n, const uint32_t *samples, struct ba
     struct backend_batch batch;
     double lr = learning_rate(t, s->step);
     struct backend_optimizer optimizer = optimizer_of(t, lr);
-    fill_batch(t, n, samples, &batch);
-    if (t->api->train_step(t->plan, &batch, &optimizer, ret_result, err) != 0 ||
-        t->api->statistics(t->plan, t->statistics, err) != 0)
+    struct augment augment = batch_augment(t->spec, s->epoch);
+    fill_batch(t, n, samples, &augment, &batch);
+    watchdog_begin(t->watchdog, WATCHDOG_TRAIN);
+    int rc = t->api->train_step(t->plan, &batch, &optimizer, ret_result, err);
+    if (rc == 0)
+        rc = t->api->statistics(t->plan, t->statistics, err);
+    watchdog_end(t->watchdog);
+    if (rc != 0)
         return -1;
     if (!isfinite(ret_result->loss_sum))
         return err_set(
@@ -180,6 +187,8 @@ static int keep(struct trainer *t, const struct outcome *outcome, const json_t *
 }
 
 static int finish(struct trainer *t, const struct outcome *outcome, struct err *err) {
+    if (device_read(t, err) != 0)
+        return -1;
     json_t *event = epoch_json(t, outcome);
     if (event == NULL)
         return err_set(err, ERR_MEMORY, "out of memory for the results of epoch %d", t->state.epoch + 1);

@@ -4,6 +4,10 @@
 #include "server/train/batch.h"
 #include "server/train/private.h"
 
+static enum backend_set name_of(const struct trainer *t, const struct image_set *set) {
+    return set == &t->data.test ? SET_TEST : SET_VALIDATION;
+}
+
 /* Fills the step's memory with n images of a set from the first one on, as they are. */
 static struct backend_batch plain_batch(struct trainer *t, const struct image_set *set, int64_t first, int n) {
     for (int i = 0; i < n; i++)
@@ -12,10 +16,20 @@ static struct backend_batch plain_batch(struct trainer *t, const struct image_se
     batch_fill(&t->data, set, &(struct augment){0}, &images);
     return (struct backend_batch){.n = n,
                                   .images = t->images,
+                                  .set = name_of(t, set),
                                   .labels = t->labels,
                                   .seed = t->spec->seed,
                                   .epoch = (uint32_t)t->state.epoch,
                                   .samples = t->samples};
+}
+
+/* An eval_step under the watchdog's eyes. */
+static int run_step(struct trainer *t, struct backend_plan *plan, const struct backend_batch *batch, float *ret_softmax,
+                    struct backend_result *ret_result, struct err *err) {
+    watchdog_begin(t->watchdog, WATCHDOG_EVALUATE);
+    int rc = t->api->eval_step(plan, batch, ret_softmax, ret_result, err);
+    watchdog_end(t->watchdog);
+    return rc;
 }
 
 static int64_t smaller(int64_t a, int64_t b) {
@@ -27,7 +41,7 @@ static int evaluate_step(struct trainer *t, const struct evaluation *evaluation,
     int n = (int)smaller(evaluation->set->n - metrics->n, t->evaluator_batch);
     struct backend_batch batch = plain_batch(t, evaluation->set, metrics->n, n);
     struct backend_result step;
-    if (t->api->eval_step(t->evaluator, &batch, t->softmax, &step, err) != 0)
+    if (run_step(t, t->evaluator, &batch, t->softmax, &step, err) != 0)
         return -1;
     if (!isfinite(step.loss_sum))
         return err_set(err, ERR_NOT_FINITE, "the %s loss of epoch %d is not finite at image %jd; a lower learning rate may help",
@@ -71,8 +85,7 @@ int measure_activations(struct trainer *t, struct activations *activations, stru
         int n = (int)smaller(images - done, most);
         struct backend_batch batch = plain_batch(t, &t->data.test, done, n);
         struct backend_result step;
-        if (t->api->eval_step(t->plan, &batch, NULL, &step, err) != 0 ||
-            activations_add(activations, t->api, t->plan, n, err) != 0)
+        if (run_step(t, t->plan, &batch, NULL, &step, err) != 0 || activations_add(activations, t->api, t->plan, n, err) != 0)
             return -1;
         done += n;
     }

@@ -6,9 +6,10 @@
 #include "server/train/module.h"
 #include "server/train/say.h"
 
+/* On the processor, whatever the job trains on: a GPU may be another job's by now. */
 static int compile(const struct inspect *inspect, const struct spec *spec, struct inspect_run *run, struct err *err) {
     struct backend_info info;
-    if (module_choose(spec, &run->api, &info, err) != 0)
+    if (module_choose(spec, MODULE_CPU, &run->api, &info, err) != 0)
         return -1;
     struct backend_options options = {.threads = 1, .device_id = info.device_id};
     struct backend_plan_options plan = {.batch = 1, .precision = spec->precision, .use = USE_INSPECT};
@@ -17,11 +18,20 @@ static int compile(const struct inspect *inspect, const struct spec *spec, struc
     return run->api->compile(run->backend, inspect->graph, &plan, &run->plan, err);
 }
 
-/* What the job's own backend cannot do just now, as on a device that training has filled, ref can. */
+/* What a GPU does, the processor does by any of its backends; tf32 is f32 there. */
+static void move_to_cpu(struct spec *spec) {
+    if (spec->backend == BACKEND_CUDNN)
+        spec->backend = BACKEND_AUTO;
+    if (spec->precision == PRECISION_TF32)
+        spec->precision = PRECISION_F32;
+}
+
+/* What the job's own backend cannot do here, ref can. */
 static int compile_anywhere(const struct inspect *inspect, struct inspect_run *run, struct err *err) {
     struct err reason = {0};
     struct spec plain = inspect->spec; /* what it owns stays the other's */
-    if (compile(inspect, &inspect->spec, run, &reason) == 0)
+    move_to_cpu(&plain);
+    if (compile(inspect, &plain, run, &reason) == 0)
         return 0;
     say("using ref instead: %s", reason.text);
     inspect_run_done(run);

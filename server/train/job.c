@@ -16,8 +16,9 @@ enum { LOCK_WAIT_MS = 30000 };
 static int unpack(struct job *job, json_t **ret_spec, struct err *err) {
     int protocol;
     json_error_t error;
-    if (json_unpack_ex(job->document, &error, 0, "{s:i, s:s, s:i, s:s, s:i, s:o}", "protocol", &protocol, "job", &job->id,
-                       "attempt", &job->attempt, "dir", &job->dir, "epochs_known", &job->epochs_known, "spec", ret_spec) != 0)
+    if (json_unpack_ex(job->document, &error, 0, "{s:i, s:s, s:i, s:s, s:s, s:i, s:o}", "protocol", &protocol, "job", &job->id,
+                       "attempt", &job->attempt, "device", &job->device, "dir", &job->dir, "epochs_known", &job->epochs_known,
+                       "spec", ret_spec) != 0)
         return err_set(err, ERR_REQUEST, "the job's line is not as common/event.h says: %s", error.text);
     if (protocol != EVENT_PROTOCOL)
         return err_set(err, ERR_REQUEST, "the job's line speaks protocol %d, this worker %d: install both from one version",
@@ -65,7 +66,6 @@ static enum worker_exit exit_of(enum err_code code) {
 }
 
 static enum worker_exit fail(struct emit *emit, const struct err *err) {
-    say("failed: %s (%s)", err->text, err_name(err->code));
     emit_error(emit, err);
     return exit_of(err->code);
 }
@@ -86,9 +86,9 @@ static enum worker_exit train_locked(const struct job *job, struct emit *emit) {
 static enum worker_exit run(const struct job *job, struct emit *emit) {
     struct err err = {0};
     int lock_fd;
-    say("job %s, attempt %d: %s on %s, %d epochs, %s", job->id, job->attempt,
+    say("job %s, attempt %d: %s on %s, %d epochs, %s, on the device %s", job->id, job->attempt,
         job->spec.model.layers != NULL ? "own layers" : job->spec.model.preset, job->spec.dataset, job->spec.epochs,
-        spec_precision_name(job->spec.precision));
+        spec_precision_name(job->spec.precision), job->device);
     switch (lock_take(job->dir, LOCK_WAIT_MS, &lock_fd, &err)) {
     case LOCK_TAKEN:
         break;

@@ -9,8 +9,8 @@
 #include "common/spec.h"
 
 struct job {
-    json_t *document; /* the line; owns id and dir */
-    const char *id, *dir;
+    json_t *document; /* the line; owns the texts */
+    const char *id, *device, *dir;
     int attempt, epochs_known;
     struct spec spec;
     char *spec_text; /* canonical */

@@ -48,12 +48,15 @@ static void mix_pair(float *a, float share_a, float *b, float share_b, size_t si
     }
 }
 
-void mixup(const struct augment *augment, const struct batch *batch, size_t size) {
-    int n = batch->n;
-    for (int i = 0; i < n; i++) {
+void mixup_targets(const struct augment *augment, const struct batch *batch) {
+    for (int i = 0; i < batch->n; i++) {
         batch->shares[i] = mixup_share(augment, batch->samples[i]);
-        batch->others[i] = batch->labels[n - 1 - i];
+        batch->others[i] = batch->labels[batch->n - 1 - i];
     }
+}
+
+void mixup_images(const struct batch *batch, size_t size) {
+    int n = batch->n;
     for (int i = 0; i < n / 2; i++) {
         int j = n - 1 - i;
         mix_pair(batch->images + (size_t)i * size, batch->shares[i], batch->images + (size_t)j * size, batch->shares[j], size);

@@ -1,18 +1,12 @@
-/* Finds, probes and opens backend modules: see module.h. */
+/* Finds, opens and chooses backend modules: see module.h. */
 #include "server/train/module.h"
 
 #include <dlfcn.h>
-#include <errno.h>
-#include <fcntl.h>
+#include <jansson.h>
 #include <limits.h>
-#include <poll.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
-#include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "common/file.h"
@@ -20,7 +14,7 @@
 
 enum { AUTO_TIMEOUT_MS = 10000 };
 
-static const enum spec_backend order[] = {BACKEND_CUDNN, BACKEND_ONEDNN, BACKEND_REF};
+static const enum spec_backend order[] = {BACKEND_ONEDNN, BACKEND_REF, BACKEND_CUDNN};
 
 const enum spec_backend *module_order(size_t *ret_n) {
     *ret_n = sizeof order / sizeof order[0];
@@ -70,111 +64,39 @@ int module_open(enum spec_backend backend, const struct residuum_backend **ret_a
     return 0;
 }
 
-/* --- the probing child --- */
+/* --- what modules say --- */
 
-struct answer {
-    int rc;
-    struct backend_info info;
-    struct err err;
-};
-
-/* Dies with the parent, has its own session of signals, and keeps nothing of the parent's descriptors but the pipe and standard
- * error: a hung child must not hold the job's lock. */
-static void child(enum spec_backend backend, int pipe_fd) {
-    enum { PIPE_FD = 3 };
-    prctl(PR_SET_PDEATHSIG, SIGKILL);
-    signal(SIGTERM, SIG_DFL);
-    signal(SIGINT, SIG_DFL);
-    if (dup2(pipe_fd, PIPE_FD) < 0 || close_range(PIPE_FD + 1, ~0U, 0) != 0)
-        _exit(1);
-    struct answer answer = {.rc = -1};
-    const struct residuum_backend *api;
-    if (module_open(backend, &api, &answer.err) == 0)
-        answer.rc = api->probe(0, &answer.info, &answer.err);
-    ssize_t n = write(PIPE_FD, &answer, sizeof answer);
-    _exit(n == sizeof answer ? 0 : 1);
+void module_tidy_text(char *text, size_t size) {
+    text[size - 1] = '\0';
+    json_t *valid = json_string(text);
+    for (char *c = text; valid == NULL && *c != '\0'; c++)
+        if (*c & 0x80)
+            *c = '?';
+    json_decref(valid);
 }
 
-static int64_t now_ms(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
-
-/* Reads until the answer is whole, the pipe ends or time is up (returns false). */
-static bool read_answer(int fd, int timeout_ms, struct answer *answer, size_t *ret_got) {
-    int64_t end = now_ms() + timeout_ms;
-    for (*ret_got = 0; *ret_got < sizeof *answer;) {
-        int64_t left = end - now_ms();
-        struct pollfd ready = {.fd = fd, .events = POLLIN};
-        if (left <= 0)
-            return false;
-        if (poll(&ready, 1, (int)left) <= 0)
-            continue;
-        ssize_t n = read(fd, (char *)answer + *ret_got, sizeof *answer - *ret_got);
-        if (n == 0 || (n < 0 && errno != EINTR))
-            return true;
-        if (n > 0)
-            *ret_got += (size_t)n;
-    }
-    return true;
-}
-
-static int died(const char *name, int status, struct err *err) {
-    if (WIFSIGNALED(status))
-        return err_set(err, ERR_UNAVAILABLE, "probing the backend %s crashed with SIG%s (%s)", name,
-                       sigabbrev_np(WTERMSIG(status)), sigdescr_np(WTERMSIG(status)));
-    return err_set(err, ERR_UNAVAILABLE, "probing the backend %s ended with exit code %d and no answer", name,
-                   WEXITSTATUS(status));
-}
-
-/* Takes what the child said; it is not trusted to end its texts. */
-static int accept_answer(const char *name, struct answer *answer, struct backend_info *ret_info, struct err *err) {
-    struct backend_info *info = &answer->info;
-    answer->err.text[sizeof answer->err.text - 1] = '\0';
-    info->name[sizeof info->name - 1] = info->version[sizeof info->version - 1] = '\0';
-    info->device_id[sizeof info->device_id - 1] = info->device[sizeof info->device - 1] = '\0';
-    if (answer->rc != 0)
-        return err_set(err, ERR_UNAVAILABLE, "%s", answer->err.text[0] != '\0' ? answer->err.text : "the probe failed");
-    if (strcmp(info->name, name) != 0)
-        return err_set(err, ERR_UNAVAILABLE, "the module of the backend %s calls itself \"%s\"", name, info->name);
-    *ret_info = *info;
-    return 0;
-}
-
-static int wait_answer(const char *name, pid_t pid, int fd, int timeout_ms, struct backend_info *ret_info, struct err *err) {
-    struct answer answer = {0};
-    size_t got;
-    int status = 0;
-    bool in_time = read_answer(fd, timeout_ms, &answer, &got);
-    if (!in_time || got == sizeof answer)
-        kill(pid, SIGKILL); /* an answer is an answer: a library that hangs at exit does no harm */
-    while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
-        ;
-    if (!in_time)
-        return err_set(err, ERR_UNAVAILABLE, "probing the backend %s did not end within %d ms", name, timeout_ms);
-    if (got < sizeof answer)
-        return died(name, status, err);
-    return accept_answer(name, &answer, ret_info, err);
-}
-
-int module_probe(enum spec_backend backend, int timeout_ms, struct backend_info *ret_info, struct err *err) {
-    int ends[2];
-    if (pipe2(ends, O_CLOEXEC) != 0)
-        return err_errno(err, ERR_IO, errno, "cannot make a pipe");
-    fflush(NULL);
-    pid_t pid = fork();
-    if (pid == 0)
-        child(backend, ends[1]);
-    close(ends[1]);
-    int rc = pid < 0
-                 ? err_errno(err, ERR_MEMORY, errno, "cannot start a process to probe the backend %s", spec_backend_name(backend))
-                 : wait_answer(spec_backend_name(backend), pid, ends[0], timeout_ms, ret_info, err);
-    close(ends[0]);
-    return rc;
+void module_tidy(struct backend_info *info) {
+    module_tidy_text(info->name, sizeof info->name);
+    module_tidy_text(info->version, sizeof info->version);
+    module_tidy_text(info->device_id, sizeof info->device_id);
+    module_tidy_text(info->device, sizeof info->device);
+    module_tidy_text(info->algorithms, sizeof info->algorithms);
+    module_tidy_text(info->driver, sizeof info->driver);
+    module_tidy_text(info->profile, sizeof info->profile);
+    module_tidy_text(info->note, sizeof info->note);
+    if (info->device_id[0] == '\0')
+        snprintf(info->device_id, sizeof info->device_id, MODULE_CPU);
 }
 
 /* --- the job's choice --- */
+
+static bool is_gpu(const char *device) {
+    return strcmp(device, MODULE_CPU) != 0;
+}
+
+static bool serves(enum spec_backend backend, const char *device) {
+    return (backend == BACKEND_CUDNN) == is_gpu(device);
+}
 
 static int check_precision(const struct spec *spec, const struct backend_info *info, struct err *err) {
     if (info->precisions >> spec->precision & 1)
@@ -183,28 +105,64 @@ static int check_precision(const struct spec *spec, const struct backend_info *i
                   spec_precision_name(spec->precision));
 }
 
-static int open_and_probe(const struct spec *spec, enum spec_backend backend, const struct residuum_backend **ret_api,
-                          struct backend_info *ret_info, struct err *err) {
-    if (module_open(backend, ret_api, err) != 0)
-        return -1;
+/* Looks for the device among all that the module has: CUDA_VISIBLE_DEVICES decides how they are numbered. */
+static int find_device(const struct residuum_backend *api, const char *device, struct backend_info *ret_info, struct err *err) {
     struct err reason = {0};
-    if ((*ret_api)->probe(0, ret_info, &reason) != 0)
-        return err_at(err, ERR_UNAVAILABLE, "/backend", "the backend %s cannot be used: %s", (*ret_api)->name, reason.text);
+    int devices = 1;
+    for (int index = 0; index < devices; index++) {
+        struct backend_info info = {0};
+        int rc = api->probe(index, &info, &reason);
+        module_tidy(&info);
+        if (rc == 0 && strcmp(info.device_id, device) == 0) {
+            *ret_info = info;
+            return 0;
+        }
+        if (info.devices > devices)
+            devices = info.devices;
+    }
+    if (reason.code == ERR_NONE)
+        err_set(&reason, ERR_UNAVAILABLE, "it is none of the %d that there are", devices);
+    module_tidy_text(reason.text, sizeof reason.text);
+    if (is_gpu(device))
+        return err_set(err, ERR_DEVICE, "the device %s cannot be used by the backend %s: %s", device, api->name, reason.text);
+    return err_at(err, ERR_UNAVAILABLE, "/backend", "the backend %s cannot be used: %s", api->name, reason.text);
+}
+
+static int open_for(const struct spec *spec, enum spec_backend backend, const char *device,
+                    const struct residuum_backend **ret_api, struct backend_info *ret_info, struct err *err) {
+    if (!serves(backend, device))
+        return err_at(err, ERR_UNAVAILABLE, "/backend", "the backend %s does not compute on the device %s",
+                      spec_backend_name(backend), device);
+    if (module_open(backend, ret_api, err) != 0 || find_device(*ret_api, device, ret_info, err) != 0)
+        return -1;
     return check_precision(spec, ret_info, err);
 }
 
-int module_choose(const struct spec *spec, const struct residuum_backend **ret_api, struct backend_info *ret_info,
-                  struct err *err) {
-    if (spec->backend != BACKEND_AUTO)
-        return open_and_probe(spec, spec->backend, ret_api, ret_info, err);
+static bool is_usable(const struct spec *spec, enum spec_backend backend, struct err *err) {
+    struct backend_info info;
+    return module_probe(backend, 0, AUTO_TIMEOUT_MS, &info, err) == 0 && check_precision(spec, &info, err) == 0;
+}
+
+static int choose_for_cpu(const struct spec *spec, const struct residuum_backend **ret_api, struct backend_info *ret_info,
+                          struct err *err) {
     struct err reason = {0};
     for (size_t i = 0; i < sizeof order / sizeof order[0]; i++) {
-        struct backend_info info;
+        if (!serves(order[i], MODULE_CPU))
+            continue;
         memset(&reason, 0, sizeof reason);
-        if (module_probe(order[i], AUTO_TIMEOUT_MS, &info, &reason) == 0 && check_precision(spec, &info, &reason) == 0)
-            return open_and_probe(spec, order[i], ret_api, ret_info, err);
+        if (is_usable(spec, order[i], &reason))
+            return open_for(spec, order[i], MODULE_CPU, ret_api, ret_info, err);
         say("not using %s: %s", spec_backend_name(order[i]), reason.text);
     }
     return err_at(err, ERR_UNAVAILABLE, "/backend", "no backend on this machine can do the job; the last one tried: %s",
                   reason.text);
+}
+
+int module_choose(const struct spec *spec, const char *device, const struct residuum_backend **ret_api,
+                  struct backend_info *ret_info, struct err *err) {
+    if (spec->backend != BACKEND_AUTO)
+        return open_for(spec, spec->backend, device, ret_api, ret_info, err);
+    if (is_gpu(device))
+        return open_for(spec, BACKEND_CUDNN, device, ret_api, ret_info, err);
+    return choose_for_cpu(spec, ret_api, ret_info, err);
 }

@@ -7,19 +7,32 @@
 #include "common/spec.h"
 #include "server/backend/backend.h"
 
-/* The backends in order of preference; *ret_n is their number. */
+/* The id of the processor as a device. Every other one is a GPU's. */
+#define MODULE_CPU "cpu"
+
+/* All backends; of those that serve a device, the first is preferred. *ret_n is their number. */
 const enum spec_backend *module_order(size_t *ret_n);
 
 /* Opens backend-NAME.so beside the program, or in ../lib/residuum/ from there. The module stays loaded for ever: threads of its
  * library may still run. ERR_UNAVAILABLE says why it cannot be used. */
 int module_open(enum spec_backend backend, const struct residuum_backend **ret_api, struct err *err);
 
-/* Opens and probes a module in a child process, so that one that crashes or hangs is a reason and not our end. To be called
- * before any thread is started. */
-int module_probe(enum spec_backend backend, int timeout_ms, struct backend_info *ret_info, struct err *err);
+/* Opens the module that a job on a device wants, and probes it for that device; "auto" is the first of the order that works and
+ * offers the precision. A GPU that was given to the job and cannot be used is ERR_DEVICE. */
+int module_choose(const struct spec *spec, const char *device, const struct residuum_backend **ret_api,
+                  struct backend_info *ret_info, struct err *err);
 
-/* Opens the module that a spec asks for and probes it; "auto" is the first of the order that works and offers the precision. */
-int module_choose(const struct spec *spec, const struct residuum_backend **ret_api, struct backend_info *ret_info,
-                  struct err *err);
+/* Ends the texts of what a module said of a device, and makes UTF-8 of them; an unnamed device is the processor. */
+void module_tidy(struct backend_info *info);
+
+/* The same of a text of size bytes. */
+void module_tidy_text(char *text, size_t size);
+
+/* --- module_probe.c --- */
+
+/* Opens a module and probes its device number index in a child process, so that one that crashes or hangs is a reason and not our
+ * end. To be called before any thread is started. ret_info->devices is told of a device that cannot be used, too: 0 when it is
+ * not known. */
+int module_probe(enum spec_backend backend, int index, int timeout_ms, struct backend_info *ret_info, struct err *err);
 
 #endif

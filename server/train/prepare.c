@@ -63,7 +63,8 @@ static int allocate(struct trainer *t, struct err *err) {
     const struct data *data = &t->data;
     size_t batch = (size_t)(t->batch > t->evaluator_batch ? t->batch : t->evaluator_batch);
     size_t image = (size_t)data->channels * (size_t)data->height * (size_t)data->width;
-    t->images = calloc(batch * image, sizeof *t->images);
+    if (!device_has_data(t))
+        t->images = calloc(batch * image, sizeof *t->images);
     t->samples = calloc(batch, sizeof *t->samples);
     t->labels = calloc(batch, sizeof *t->labels);
     t->others = calloc(batch, sizeof *t->others);
@@ -71,8 +72,8 @@ static int allocate(struct trainer *t, struct err *err) {
     t->softmax = calloc(batch * (size_t)t->graph->classes, sizeof *t->softmax);
     t->order = calloc((size_t)data->train.n, sizeof *t->order);
     t->statistics = calloc((size_t)t->graph->params_n + 1, sizeof *t->statistics);
-    if (t->images == NULL || t->samples == NULL || t->labels == NULL || t->others == NULL || t->shares == NULL ||
-        t->softmax == NULL || t->order == NULL || t->statistics == NULL)
+    if ((t->images == NULL && !device_has_data(t)) || t->samples == NULL || t->labels == NULL || t->others == NULL ||
+        t->shares == NULL || t->softmax == NULL || t->order == NULL || t->statistics == NULL)
         return err_set(err, ERR_MEMORY, "out of memory for batches of %zu images", batch);
     if (tensors_init(&t->tensors, t->graph, t->spec, err) != 0)
         return -1;
@@ -89,9 +90,11 @@ static int load_and_compile(struct trainer *t, struct err *err) {
     int rc = open_backend(t, &reason);
     if (loader_finish(loader, &t->data, err) != 0)
         return -1;
-    if (rc != 0)
+    if (rc != 0) {
         *err = reason;
-    return rc;
+        return -1;
+    }
+    return device_load(t, err);
 }
 
 int prepare(struct trainer *t, struct err *err) {
@@ -99,13 +102,16 @@ int prepare(struct trainer *t, struct err *err) {
         return -1;
     bound_batches(t);
     /* Before the loader's thread: it may start processes to look at modules. */
-    if (module_choose(t->spec, &t->api, &t->info, err) != 0 || load_and_compile(t, err) != 0)
+    if (module_choose(t->spec, t->job->device, &t->api, &t->info, err) != 0 || load_and_compile(t, err) != 0)
         return -1;
     take_counts(t);
-    return allocate(t, err);
+    if (allocate(t, err) != 0)
+        return -1;
+    return device_watch(t, err);
 }
 
 void trainer_done(struct trainer *t) {
+    watchdog_stop(t->watchdog);
     if (t->api != NULL) {
         t->api->plan_free(t->evaluator);
         t->api->plan_free(t->plan);

@@ -4,6 +4,7 @@
 
 #include "server/backend/backend.h"
 #include "server/graph/graph.h"
+#include "server/train/clock.h"
 #include "server/train/data.h"
 #include "server/train/emit.h"
 #include "server/train/job.h"
@@ -12,6 +13,7 @@
 #include "server/train/predictions.h"
 #include "server/train/select.h"
 #include "server/train/tensors.h"
+#include "server/train/watchdog.h"
 
 /* Where training stands. All of it is in the checkpoint, so that an interrupted epoch ends with the numbers that it would have
  * had. */
@@ -22,6 +24,7 @@ struct train_state {
     double loss_sum;       /* of the next epoch's images so far, added in order */
     int64_t correct, seen; /* images of them */
     double seconds;        /* spent in these steps */
+    double energy_j;       /* that a GPU has used since the epoch began; NaN: not known */
     struct selection selection;
 };
 
@@ -29,6 +32,18 @@ struct train_state {
 struct meter {
     double seconds;
     int64_t images;
+};
+
+/* How a GPU is, as it told last. */
+struct reading {
+    double at; /* clock; 0: never */
+    struct backend_telemetry now;
+};
+
+struct gauge {
+    bool told; /* whether the last question was answered */
+    bool complained;
+    struct reading last;
 };
 
 struct trainer {
@@ -49,21 +64,20 @@ struct trainer {
     struct tensors tensors; /* room for what a checkpoint holds; what is in it is valid right after it is filled only */
     struct layers layers;   /* of the epoch's steps so far; its state is in the checkpoint, too */
     struct meter train_meter, evaluation_meter;
-    double progress_at;   /* clock of the last progress event */
-    double checkpoint_at; /* clock of the last checkpoint */
+    struct gauge gauge;
+    struct watchdog *watchdog; /* of a GPU's steps; NULL on a processor */
+    double progress_at;        /* clock of the last progress event */
+    double checkpoint_at;      /* clock of the last checkpoint */
     double checkpoint_every;
     uint32_t *order; /* of the epoch's training images */
     /* one step: [batch or evaluator_batch] */
     uint32_t *samples;
-    float *images; /* [n,C,H,W] */
+    float *images; /* [n,C,H,W]; NULL: the device has them */
     int32_t *labels, *others;
     float *shares;
     float *softmax;                        /* [n,classes] */
     struct backend_statistics *statistics; /* [graph->params_n] */
 };
-
-/* Seconds of the monotonic clock. */
-double clock_seconds(void);
 
 /* Whether the daemon wants the job to stop, or is gone. */
 bool must_stop(const struct trainer *t);
@@ -73,6 +87,26 @@ bool must_stop(const struct trainer *t);
 /* Loads the data, builds the graph, opens the backend, compiles the plans, allocates. */
 int prepare(struct trainer *t, struct err *err);
 void trainer_done(struct trainer *t);
+
+/* --- device.c --- */
+
+/* Starts to watch a GPU's steps. */
+int device_watch(struct trainer *t, struct err *err);
+
+/* Whether the backend takes images from a device's own memory, and puts all sets there if so. */
+bool device_has_data(const struct trainer *t);
+int device_load(const struct trainer *t, struct err *err);
+
+/* Asks a GPU how it is and counts its energy. ERR_DEVICE: it says that it has failed. */
+int device_read(struct trainer *t, struct err *err);
+
+/* "gpu" of progress and of epoch events, of the last reading. New reference; NULL when out of memory. */
+json_t *device_json(const struct trainer *t);
+json_t *device_epoch_json(const struct trainer *t);
+
+/* Tells the failure and ends the process at once: whatever is tidied up first, an exit handler of the driver's among it, may
+ * hang. */
+_Noreturn void device_failed(struct emit *emit, const struct err *err);
 
 /* --- start.c --- */
 

@@ -3,15 +3,18 @@
 
 #include <sched.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/sysinfo.h>
 
 #include "common/dataset.h"
 #include "common/event.h"
+#include "server/train/clock.h"
 #include "server/train/data.h"
 #include "server/train/module.h"
 
-enum { PROBE_TIMEOUT_MS = 6000 }; /* each; the daemon waits 20 s for all three */
+/* The daemon waits 20 s for everything. */
+enum { PROBE_TIMEOUT_MS = 6000, PROBES_TIMEOUT_MS = 18000 };
 
 static int usable_cpus(void) {
     cpu_set_t set;
@@ -19,9 +22,35 @@ static int usable_cpus(void) {
     return n > 0 ? n : 1;
 }
 
-static json_t *new_device(const char *id, const char *name, int threads, int64_t memory_bytes) {
-    return json_pack("{s:s, s:s, s:i, s:I, s:[], s:[]}", "id", id, "name", name, "threads", threads, "memory_bytes",
-                     (json_int_t)memory_bytes, "backends", "unusable");
+static json_t *cpu_json(void) {
+    struct sysinfo system;
+    int64_t memory = sysinfo(&system) == 0 ? (int64_t)system.totalram * system.mem_unit : 0;
+    return json_pack("{s:s, s:s, s:i, s:I, s:n, s:n, s:n, s:n, s:n, s:[], s:[]}", "id", MODULE_CPU, "name", "processor",
+                     "threads", usable_cpus(), "memory_bytes", (json_int_t)memory, "memory_free_bytes", "compute", "driver",
+                     "profile", "note", "backends", "unusable");
+}
+
+static const char *text_or_null(const char *text) {
+    return text[0] != '\0' ? text : NULL;
+}
+
+/* An object or null: it is for people and for the memory plan, and neither is worth a GPU. */
+static json_t *profile_json(const char *text) {
+    json_t *profile = json_loads(text, 0, NULL);
+    if (json_is_object(profile))
+        return profile;
+    json_decref(profile);
+    return json_null();
+}
+
+static json_t *gpu_json(const struct backend_info *info) {
+    char compute[16];
+    snprintf(compute, sizeof compute, "%d.%d", info->compute / 10, info->compute % 10);
+    return json_pack("{s:s, s:s, s:i, s:I, s:I, s:s, s:s?, s:o, s:s?, s:[], s:[]}", "id", info->device_id, "name", info->device,
+                     "threads", info->threads_max > 0 ? info->threads_max : 1, "memory_bytes", (json_int_t)info->memory_bytes,
+                     "memory_free_bytes", (json_int_t)info->memory_free_bytes, "compute", compute, "driver",
+                     text_or_null(info->driver), "profile", profile_json(info->profile), "note", text_or_null(info->note),
+                     "backends", "unusable");
 }
 
 static json_t *find_device(json_t *devices, const char *id) {
@@ -45,10 +74,9 @@ static json_t *backend_json(const struct backend_info *info) {
 /* Adds a backend to its device, which is made when this is its first. The processor is there already: it takes its name from the
  * first backend that tells it. */
 static int add_usable(json_t *devices, const struct backend_info *info) {
-    const char *id = info->device_id[0] != '\0' ? info->device_id : "cpu";
-    json_t *device = find_device(devices, id);
+    json_t *device = find_device(devices, info->device_id);
     if (device == NULL) {
-        device = new_device(id, info->device, info->threads_max, info->memory_bytes);
+        device = gpu_json(info);
         if (json_array_append_new(devices, device) != 0)
             return -1;
     }
@@ -59,24 +87,45 @@ static int add_usable(json_t *devices, const struct backend_info *info) {
     return json_array_append_new(backends, backend_json(info));
 }
 
-/* A module that cannot be used has no device of its own: the processor, which is always there, lists it. */
-static int add_backend(json_t *devices, enum spec_backend backend) {
-    struct backend_info info;
-    struct err reason = {0};
-    if (module_probe(backend, PROBE_TIMEOUT_MS, &info, &reason) == 0)
-        return add_usable(devices, &info);
-    return json_array_append_new(json_object_get(find_device(devices, "cpu"), "unusable"),
-                                 json_pack("{s:s, s:s}", "name", spec_backend_name(backend), "reason", reason.text));
+/* A module that cannot be used has no device of its own: the processor, which is always there, lists it. number is that of one
+ * device of several, or -1. */
+static int add_unusable(json_t *devices, enum spec_backend backend, int number, const char *reason) {
+    char text[640];
+    if (number < 0)
+        snprintf(text, sizeof text, "%s", reason);
+    else
+        snprintf(text, sizeof text, "GPU %d: %s", number, reason);
+    return json_array_append_new(json_object_get(find_device(devices, MODULE_CPU), "unusable"),
+                                 json_pack("{s:s, s:s}", "name", spec_backend_name(backend), "reason", text));
+}
+
+static int milliseconds_until(double end) {
+    double left = (end - clock_seconds()) * 1000;
+    return left < 0 ? 0 : left > PROBE_TIMEOUT_MS ? PROBE_TIMEOUT_MS : (int)left;
+}
+
+/* The first answer tells how many devices there are. */
+static int add_backend(json_t *devices, enum spec_backend backend, double end) {
+    int found = 1;
+    for (int index = 0; index < found; index++) {
+        struct backend_info info;
+        struct err reason = {0};
+        bool usable = module_probe(backend, index, milliseconds_until(end), &info, &reason) == 0;
+        if (index == 0 && info.devices > 1)
+            found = info.devices < EVENT_DEVICES_MAX ? info.devices : EVENT_DEVICES_MAX - 1;
+        if ((usable ? add_usable(devices, &info) : add_unusable(devices, backend, found > 1 ? index : -1, reason.text)) != 0)
+            return -1;
+    }
+    return 0;
 }
 
 static json_t *devices_json(void) {
-    struct sysinfo system;
-    int64_t memory = sysinfo(&system) == 0 ? (int64_t)system.totalram * system.mem_unit : 0;
-    json_t *devices = json_pack("[o]", new_device("cpu", "processor", usable_cpus(), memory));
+    double end = clock_seconds() + PROBES_TIMEOUT_MS / 1000.0;
+    json_t *devices = json_pack("[o]", cpu_json());
     size_t n;
     const enum spec_backend *order = module_order(&n);
     for (size_t i = 0; devices != NULL && i < n; i++)
-        if (add_backend(devices, order[i]) != 0) {
+        if (add_backend(devices, order[i], end) != 0) {
             json_decref(devices);
             return NULL;
         }

@@ -36,11 +36,14 @@ static int report(struct trainer *t, const struct report *r, double left, struct
     if (now - t->progress_at < interval)
         return 0;
     t->progress_at = now;
+    if (device_read(t, err) != 0)
+        return -1;
     double loss = r->images > 0 ? r->loss_sum / (double)r->images : NAN;
-    json_t *fields = json_pack("{s:i, s:i, s:s, s:I, s:I, s:o, s:o, s:o}", "epoch", t->state.epoch + 1, "epochs", t->spec->epochs,
-                               "phase", r->phase, "step", (json_int_t)r->step, "steps", (json_int_t)r->steps, "loss",
-                               json_number_or_null(loss), "images_per_second",
-                               json_number_or_null(1 / seconds_per_image(r->meter)), "seconds_left", json_number_or_null(left));
+    json_t *fields =
+        json_pack("{s:i, s:i, s:s, s:I, s:I, s:o, s:o, s:o, s:o}", "epoch", t->state.epoch + 1, "epochs", t->spec->epochs,
+                  "phase", r->phase, "step", (json_int_t)r->step, "steps", (json_int_t)r->steps, "loss",
+                  json_number_or_null(loss), "images_per_second", json_number_or_null(1 / seconds_per_image(r->meter)),
+                  "seconds_left", json_number_or_null(left), "gpu", device_json(t));
     return emit_event(t->emit, EVENT_PROGRESS, fields, err);
 }
 

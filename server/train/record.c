@@ -36,10 +36,10 @@ static json_t *best_json(const struct outcome *outcome, int epoch) {
 json_t *epoch_json(const struct trainer *t, const struct outcome *outcome) {
     const struct train_state *s = &t->state;
     int epoch = s->epoch + 1;
-    return json_pack("{s:i, s:o, s:o, s:o, s:{s:o, s:o}, s:s, s:s, s:o, s:f, s:f, s:f}", "epoch", epoch, "train", train_json(s),
-                     "validation", validation_json(outcome), "test", metrics_full_json(&outcome->test), "layers", "weights",
-                     layers_weights_json(&t->layers), "activations", activations_json(&outcome->activations), "weights_sha256",
-                     outcome->digests.weights, "exported_sha256", outcome->digests.exported, "best", best_json(outcome, epoch),
-                     "lr", outcome->lr, "seconds", s->seconds + outcome->seconds, "images_per_second",
-                     s->seconds > 0 ? (double)s->seen / s->seconds : 0.0);
+    return json_pack("{s:i, s:o, s:o, s:o, s:{s:o, s:o}, s:s, s:s, s:o, s:f, s:f, s:f, s:o}", "epoch", epoch, "train",
+                     train_json(s), "validation", validation_json(outcome), "test", metrics_full_json(&outcome->test), "layers",
+                     "weights", layers_weights_json(&t->layers), "activations", activations_json(&outcome->activations),
+                     "weights_sha256", outcome->digests.weights, "exported_sha256", outcome->digests.exported, "best",
+                     best_json(outcome, epoch), "lr", outcome->lr, "seconds", s->seconds + outcome->seconds, "images_per_second",
+                     s->seconds > 0 ? (double)s->seen / s->seconds : 0.0, "gpu", device_epoch_json(t));
 }

@@ -1,5 +1,6 @@
 /* Reads checkpoints, the job's own and the one of a job to go on from: see private.h. */
 #include <limits.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -99,6 +100,12 @@ static int parse_sums(const struct trainer *t, const json_t *metadata, struct tr
                    (intmax_t)images_of(t, s->step));
 }
 
+/* It is left out where it was not known. */
+static int parse_energy(const json_t *metadata, struct train_state *s, struct err *err) {
+    s->energy_j = s->step == 0 ? 0 : NAN;
+    return json_object_get(metadata, "energy_j") != NULL ? metadata_real(metadata, "energy_j", &s->energy_j, err) : 0;
+}
+
 static int parse_selection(const json_t *metadata, int epoch, struct selection *selection, struct err *err) {
     int64_t best_epoch, waited;
     if (metadata_whole(metadata, "best_epoch", epoch, &best_epoch, err) != 0 ||
@@ -115,7 +122,7 @@ static int parse_state(const struct trainer *t, const json_t *metadata, struct t
     struct train_state s = {0};
     int64_t epoch;
     if (metadata_whole(metadata, "epoch", t->spec->epochs, &epoch, err) != 0 || parse_sums(t, metadata, &s, err) != 0 ||
-        parse_selection(metadata, (int)epoch, &s.selection, err) != 0)
+        parse_energy(metadata, &s, err) != 0 || parse_selection(metadata, (int)epoch, &s.selection, err) != 0)
         return -1;
     s.epoch = (int)epoch;
     /* what was measured by another metric cannot be compared; that happens with a source only */

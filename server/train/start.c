@@ -61,12 +61,13 @@ static json_t *hello_json(const struct trainer *t, json_t *initial, json_t *resu
     const struct backend_info *info = &t->info;
     const struct data *data = &t->data;
     json_int_t memory = t->api->memory(t->plan) + t->api->memory(t->evaluator);
-    return json_pack("{s:i, s:s, s:s, s:s, s:s, s:s, s:s, s:i, s:s, s:I, s:I, s:I, s:o, s:I, s:I, s:o}", "protocol",
+    return json_pack("{s:i, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:i, s:s, s:I, s:I, s:I, s:o, s:I, s:I, s:o}", "protocol",
                      EVENT_PROTOCOL, "program", RESIDUUM_VERSION, "backend", info->name, "backend_version", info->version,
-                     "algorithms", info->algorithms, "device", info->device, "precision", spec_precision_name(t->spec->precision),
-                     "threads", t->threads, "data_sha256", data->sha256, "train_images", (json_int_t)data->train.n,
-                     "validation_images", (json_int_t)data->validation.n, "test_images", (json_int_t)data->test.n, "initial",
-                     initial, "parameters", (json_int_t)t->graph->parameters, "memory_bytes", memory, "resumed", resumed);
+                     "algorithms", info->algorithms, "device", info->device, "device_id", info->device_id, "precision",
+                     spec_precision_name(t->spec->precision), "threads", t->threads, "data_sha256", data->sha256, "train_images",
+                     (json_int_t)data->train.n, "validation_images", (json_int_t)data->validation.n, "test_images",
+                     (json_int_t)data->test.n, "initial", initial, "parameters", (json_int_t)t->graph->parameters, "memory_bytes",
+                     memory, "resumed", resumed);
 }
 
 int start(struct trainer *t, struct err *err) {

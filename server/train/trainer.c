@@ -2,17 +2,10 @@
 #include "server/train/trainer.h"
 
 #include <stdlib.h>
-#include <time.h>
 
 #include "server/train/private.h"
 #include "server/train/say.h"
 #include "server/train/stop.h"
-
-double clock_seconds(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
-}
 
 bool must_stop(const struct trainer *t) {
     return t->emit->closed || stop_asked(0);
@@ -68,6 +61,8 @@ enum trainer_result trainer_run(const struct job *job, struct emit *emit, struct
     struct trainer t = {.job = job, .spec = &job->spec, .emit = emit, .checkpoint_every = checkpoint_interval()};
     bool stopped = false;
     int rc = run(&t, &stopped, err);
+    if (rc != 0 && err->code == ERR_DEVICE)
+        device_failed(emit, err);
     trainer_done(&t);
     return rc != 0 ? TRAINER_FAILED : stopped ? TRAINER_STOPPED : TRAINER_DONE;
 }

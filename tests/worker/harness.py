@@ -17,7 +17,7 @@ BUILD = ROOT / (os.environ.get("RESIDUUM_BUILD") or "build/release")
 PROGRAM = BUILD / "residuum-worker"
 LIMIT = 120 * (6 if BUILD.name == "asan" else 1)  # seconds that any wait may take
 PROTOCOL = int(re.search(r"EVENT_PROTOCOL = (\d+)", (ROOT / "common/event.h").read_text())[1])
-DONE, FAILED, USAGE, STOPPED, BUSY, RETRY = range(6)
+DONE, FAILED, USAGE, STOPPED, BUSY, RETRY, DEVICE = range(7)
 
 
 def spec(**changes):
@@ -37,15 +37,15 @@ def needs(backend):
 class Worker:
     """A running worker. Its events are read one by one, or to the end."""
 
-    def __init__(self, directory, document=None, known=0, line=None, program=PROGRAM, **environment):
+    def __init__(self, directory, document=None, known=0, line=None, program=PROGRAM, device="cpu", **environment):
         directory.mkdir(parents=True, exist_ok=True)
         self.directory, self.events = directory, []
         self.log = open(directory / "log", "ab")
         self.process = subprocess.Popen([program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log,
                                         env={**os.environ, "OMP_WAIT_POLICY": "passive", **environment})
         if line is None:
-            line = json.dumps({"protocol": PROTOCOL, "job": "job_test", "attempt": 1, "dir": str(directory), "epochs_known": known,
-                               "spec": document or spec()})
+            line = json.dumps({"protocol": PROTOCOL, "job": "job_test", "attempt": 1, "device": device, "dir": str(directory),
+                               "epochs_known": known, "spec": document or spec()})
         try:
             self.process.stdin.write(line.encode() + b"\n")
             self.process.stdin.flush()
@@ -134,9 +134,9 @@ def digest(directory):
 
 
 def results(source):
-    """Epoch events without what may differ between two runs: sequence numbers and times."""
+    """Epoch events without what may differ between two runs: sequence numbers, times, how a GPU was."""
     epochs = source.of("epoch") if isinstance(source, Worker) else map(json.loads, (source / "epochs.ndjson").read_text().splitlines())
-    return [{k: v for k, v in e.items() if k not in ("type", "seq", "seconds", "images_per_second")} for e in epochs]
+    return [{k: v for k, v in e.items() if k not in ("type", "seq", "seconds", "images_per_second", "gpu")} for e in epochs]
 
 
 def installed(directory, *backends):

@@ -15,8 +15,8 @@ MODULE = """
     #include <unistd.h>
     #include "server/backend/backend.h"
 
-    static int probe(struct backend_info *info, struct err *err) {
-        (void)err;
+    static int probe(int index, struct backend_info *info, struct err *err) {
+        (void)index, (void)err;
         strcpy(info->name, "onednn");
         %s
         return 0;
@@ -47,10 +47,12 @@ def test_the_real_modules():
     document = probe(PROGRAM)
     cpu = document["devices"][0]
     assert document["protocol"] == PROTOCOL and cpu["id"] == "cpu" and cpu["threads"] >= 1 and cpu["memory_bytes"] > 1 << 28
+    assert all(cpu[k] is None for k in ("memory_free_bytes", "compute", "driver", "profile", "note"))
     names = [b["name"] for b in cpu["backends"]]
     assert names[-1] == "ref" and names == [n for n in ("onednn", "ref") if n in names]  # in the order of preference
     assert cpu["backends"][-1]["precisions"] == ["f32"]
-    assert "not installed" in unusable(document, "cudnn")
+    if len(document["devices"]) == 1:
+        assert unusable(document, "cudnn")
 
 
 def test_data_sets_are_looked_for(tmp_path):

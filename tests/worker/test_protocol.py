@@ -26,7 +26,8 @@ def test_hello_is_first_and_done_is_last(whole):
         "train_images": 150, "validation_images": 0, "test_images": 70, "initial": None}
     assert len(hello["data_sha256"]) == 64 and hello["program"] and isinstance(hello["algorithms"], str)
     assert hello["parameters"] > 1000 and hello["memory_bytes"] > 4 * hello["parameters"]
-    assert hello["device"] and hello["backend_version"]
+    assert hello["device"] and hello["device_id"] == "cpu" and hello["backend_version"]
+    assert all(e["gpu"] is None for e in whole.events if e["type"] in ("progress", "epoch"))
     assert {k: whole.events[-1][k] for k in ("type", "epochs", "stopped_early", "best_epoch")} == {
         "type": "done", "epochs": 3, "stopped_early": False, "best_epoch": None}
 
@@ -127,13 +128,14 @@ def test_epochs_that_the_daemon_misses_come_again(whole, tmp_path):
     assert results(worker) == results(whole)[1:]
 
 
-GOOD = {"protocol": PROTOCOL, "job": "job_x", "attempt": 1, "dir": "/tmp", "epochs_known": 0, "spec": spec()}
+GOOD = {"protocol": PROTOCOL, "job": "job_x", "attempt": 1, "device": "cpu", "dir": "/tmp", "epochs_known": 0, "spec": spec()}
 
 
 @pytest.mark.parametrize("line", [
     "", "no JSON", "[]", "{}", json.dumps({**GOOD, "protocol": PROTOCOL + 1}), json.dumps({**GOOD, "dir": "relative"}),
     json.dumps({**GOOD, "epochs_known": -1}), json.dumps({**GOOD, "spec": {"dataset": "shapes"}}),
-    json.dumps({**GOOD, "spec": spec(epochz=1)}), json.dumps({**GOOD, "job": 1}), "[" * 100, '{"protocol": "\xff"}',
+    json.dumps({**GOOD, "spec": spec(epochz=1)}), json.dumps({**GOOD, "job": 1}),
+    json.dumps({**GOOD, "device": None}), "[" * 100, '{"protocol": "\xff"}',
 ])
 def test_wrong_lines_are_refused(tmp_path, line):
     worker, status = run(tmp_path / "job", line=line)

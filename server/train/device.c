@@ -1,0 +1,131 @@
+/* A job's device: the data on it, how it is, and the end of an attempt on one that failed. See private.h. */
+#include <math.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "common/json.h"
+#include "server/train/private.h"
+#include "server/train/say.h"
+
+/* --- the end --- */
+
+void device_failed(struct emit *emit, const struct err *err) {
+    emit_error(emit, err);
+    _exit(WORKER_EXIT_DEVICE);
+}
+
+/* --- steps that do not end --- */
+
+/* On the watchdog's thread. The trainer's is in the step, so its state can be read and its events are not written meanwhile. */
+static void stuck(void *arg, enum watchdog_step step, double limit_s) {
+    static const char *const names[] = {[WATCHDOG_TRAIN] = "training", [WATCHDOG_EVALUATE] = "evaluation"};
+    struct trainer *t = arg;
+    struct err err = {0};
+    err_set(&err, ERR_DEVICE,
+            "a step of the %s in epoch %d has not ended within %g s on %s (%s): the device or its driver hangs; look into the "
+            "kernel's log for a line with NVRM: Xid",
+            names[step], t->state.epoch + 1, limit_s, t->info.device, t->info.device_id);
+    device_failed(t->emit, &err);
+}
+
+/* RESIDUUM_STUCK_MS is for tests. */
+static double least_seconds(void) {
+    const char *text = getenv("RESIDUUM_STUCK_MS");
+    long ms = text != NULL ? strtol(text, NULL, 10) : 0;
+    return ms > 0 ? (double)ms / 1000 : 60;
+}
+
+int device_watch(struct trainer *t, struct err *err) {
+    struct watchdog_options options = {.least_s = least_seconds(), .stuck = stuck, .arg = t};
+    return t->info.compute > 0 ? watchdog_start(&options, &t->watchdog, err) : 0;
+}
+
+/* --- data --- */
+
+static int load_set(const struct trainer *t, enum backend_set name, const struct image_set *set, struct err *err) {
+    const struct data *data = &t->data;
+    struct backend_data images = {.n = set->n,
+                                  .channels = data->channels,
+                                  .height = data->height,
+                                  .width = data->width,
+                                  .pixels = set->pixels,
+                                  .mean = data->mean,
+                                  .deviation = data->deviation,
+                                  .normal = data->normal};
+    return set->n > 0 ? t->api->load_data(t->backend, name, &images, err) : 0;
+}
+
+int device_load(const struct trainer *t, struct err *err) {
+    if (!device_has_data(t))
+        return 0;
+    if (load_set(t, SET_TRAIN, &t->data.train, err) != 0 || load_set(t, SET_VALIDATION, &t->data.validation, err) != 0)
+        return -1;
+    return load_set(t, SET_TEST, &t->data.test, err);
+}
+
+bool device_has_data(const struct trainer *t) {
+    return t->api->load_data != NULL;
+}
+
+/* --- how it is --- */
+
+/* Used between two readings: by the counter or, where there is none or it began anew, by the mean of the power. */
+static double joules(const struct reading *from, const struct reading *to) {
+    double counted = to->now.energy_j - from->now.energy_j;
+    if (from->now.energy_j >= 0 && counted >= 0)
+        return counted;
+    if (from->now.power_w >= 0 && to->now.power_w >= 0)
+        return (from->now.power_w + to->now.power_w) / 2 * (to->at - from->at);
+    return NAN;
+}
+
+/* What the driver does not tell costs no job: only a device that reports a fault of its own does. */
+static int not_told(struct gauge *gauge, const struct err *reason, struct err *err) {
+    if (reason->code == ERR_DEVICE) {
+        *err = *reason;
+        return -1;
+    }
+    if (!gauge->complained)
+        say("the device does not tell how it is: %s", reason->text);
+    gauge->complained = true;
+    gauge->told = false;
+    return 0;
+}
+
+int device_read(struct trainer *t, struct err *err) {
+    struct gauge *gauge = &t->gauge;
+    struct reading next;
+    struct err reason = {0};
+    if (t->api->telemetry == NULL)
+        return 0;
+    if (t->api->telemetry(t->backend, &next.now, &reason) != 0)
+        return not_told(gauge, &reason, err);
+    next.at = clock_seconds();
+    if (gauge->last.at > 0)
+        t->state.energy_j += joules(&gauge->last, &next);
+    gauge->last = next;
+    gauge->told = true;
+    return 0;
+}
+
+static json_t *told(double value) {
+    return value >= 0 ? json_number_or_null(value) : json_null();
+}
+
+json_t *device_json(const struct trainer *t) {
+    const struct backend_telemetry *now = &t->gauge.last.now;
+    if (!t->gauge.told)
+        return json_null();
+    json_t *memory = now->memory_used_bytes >= 0 ? json_integer((json_int_t)now->memory_used_bytes) : json_null();
+    return json_pack("{s:o, s:o, s:o, s:o}", "temperature_c", told(now->temperature_c), "utilization", told(now->utilization),
+                     "power_w", told(now->power_w), "memory_used_bytes", memory);
+}
+
+json_t *device_epoch_json(const struct trainer *t) {
+    json_t *device = device_json(t);
+    if (json_is_object(device) && json_object_set_new(device, "energy_j", json_number_or_null(t->state.energy_j)) != 0) {
+        json_decref(device);
+        return NULL;
+    }
+    return device;
+}
