@@ -214,6 +214,10 @@ bench: deps-bench ## training speed against PyTorch, what the service adds to it
 	$(PYTHON) tests/bench/bench.py
 	$(PYTHON) tests/bench/service.py
 
+bench-gpu: deps ## on a machine with a GPU: training speed against PyTorch on it (TORCH=PYTHON), time to 94 % on CIFAR-10
+	$(AGAIN) all $(B)/bench_train
+	$(PYTHON) tests/bench/gpu.py
+
 install: all ## copy to DESTDIR/PREFIX (default /usr/local): bin, lib/residuum, share/residuum/web
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/residuum
 	install -m 755 $(B)/residuumd $(B)/residuum $(DESTDIR)$(PREFIX)/bin
@@ -232,6 +236,6 @@ clean: ## remove what was built
 help: ## print this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
 
-.PHONY: all cudnn-found links web tests deps deps-check deps-bench demo check lint asan bench install clean help always
+.PHONY: all cudnn-found links web tests deps deps-check deps-bench demo check lint asan bench bench-gpu install clean help always
 .SECONDARY:
 -include $(shell find $(O) -name '*.d' 2>/dev/null)

@@ -139,6 +139,7 @@ struct backend_telemetry {
     double temperature_c, utilization, power_w; /* degrees Celsius; 0 to 1; watts */
     double energy_j;                            /* since the driver was loaded, rises only */
     int64_t memory_used_bytes;                  /* by all processes */
+    double step_s;                              /* of the last train_step or eval_step, by the device's own clock */
 };
 
 /* One line of a self-check. */

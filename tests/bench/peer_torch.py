@@ -1,8 +1,8 @@
 """The peer: a training or evaluation step of the same network in PyTorch, on the same synthetic images.
 
-    peer_torch.py PRESET train|eval f32|bf16 plain|channels_last|frozen BATCH THREADS SECONDS
+    peer_torch.py PRESET train|eval f32|bf16 plain|channels_last|frozen|compiled BATCH THREADS SECONDS [cpu|cuda]
 
-Prints {"images_per_second", "steps", "step_ms", "rss_mb", "name"}, as bench_train does. PyTorch should be started
+"compiled" is channels_last through torch.compile (PyTorch 2). Prints {"images_per_second", "steps", "step_ms", "rss_mb", "name"}, as bench_train does. PyTorch should be started
 with the allocator settings of bench.py: with glibc's defaults its steps are slower.
 """
 
@@ -71,10 +71,10 @@ def freeze(model, images):
 
 
 def steps(model, optimizer, images, labels, training, bf16):
-    """Endless steps; yields the seconds of each."""
+    """Endless steps; yields the seconds of each, which end when the loss is on the host."""
     while True:
         start = time.perf_counter()
-        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=bf16):
             loss = functional.cross_entropy(model(images).float(), labels)
         if training:
             optimizer.zero_grad(set_to_none=True)
@@ -86,12 +86,13 @@ def steps(model, optimizer, images, labels, training, bf16):
 
 def main():
     preset, mode, precision, layout, batch, threads, seconds = sys.argv[1:8]
+    device = (sys.argv[8:] or ["cpu"])[0]
     torch.manual_seed(1)
     torch.set_num_threads(int(threads))
     training = mode == "train"
-    model = build(preset).train(training)
-    images = torch.randn(int(batch), 3, SIZE, SIZE)
-    labels = torch.arange(int(batch)) % CLASSES
+    model = build(preset).train(training).to(device)
+    images = torch.randn(int(batch), 3, SIZE, SIZE).to(device)
+    labels = (torch.arange(int(batch)) % CLASSES).to(device)
     autocast = precision == "bf16" and layout != "frozen"
     if layout == "frozen" and precision == "bf16":  # all of it in bf16: autocast would convert the weights in every step
         model, images = model.bfloat16(), images.bfloat16()
@@ -100,6 +101,8 @@ def main():
         images = images.to(memory_format=torch.channels_last)
     if layout == "frozen":
         model = freeze(model, images)
+    if layout == "compiled":
+        model = torch.compile(model)
     optimizer = None if layout == "frozen" else torch.optim.SGD(model.parameters(), 0.01, momentum=0.9, weight_decay=1e-4)
     times = []
     with torch.set_grad_enabled(training):
