@@ -11,8 +11,6 @@ struct life {
     bool learns;  /* it or a unit before it has a trainable parameter */
     bool reached; /* a gradient of its output is made in the backward pass */
     int readers;
-    int last_reader; /* a unit */
-    struct gpu_block value, gradient;
 };
 
 static int backward_of(const struct gpu_plan *plan, int unit) {
@@ -29,17 +27,19 @@ static void describe_value(struct gpu_plan *plan, const struct graph *graph, str
     struct gpu_value *value = &unit->value;
     value->shape = graph->nodes[unit->node].out;
     value->channels = (int)gpu_round_up(value->shape.c, GPU_LANES);
-    value->gradient = -1;
-    if (unit->kind == GPU_LOSS) {
-        value->wide = true;
-        value->at = -1;
-        return;
-    }
-    value->count = (int64_t)plan->options.batch * value->shape.h * value->shape.w * value->channels;
+    value->wide = unit->kind == GPU_LOSS;
+    if (unit->kind != GPU_LOSS)
+        value->count = (int64_t)plan->options.batch * value->shape.h * value->shape.w * value->channels;
 }
 
 static int64_t value_bytes(const struct gpu_plan *plan, const struct gpu_value *value) {
     return value->count * gpu_element_bytes(plan, value);
+}
+
+/* Blocks are placed with the bytes of one image, rounded up, and their places multiplied by the batch: so a larger batch never
+ * needs less memory than a smaller one, whatever the order in which blocks find room. */
+static int64_t image_bytes(const struct gpu_plan *plan, const struct gpu_value *value) {
+    return gpu_round_up(value_bytes(plan, value) / plan->options.batch, GPU_ALIGN);
 }
 
 /* Group norm's statistics go through memory in evaluation, too. */
@@ -89,13 +89,9 @@ static void size_buffers(struct gpu_plan *plan, const struct graph *graph) {
 /* --- the way of the gradients --- */
 
 static void find_readers(const struct gpu_plan *plan, struct life *lives) {
-    for (int i = 0; i < plan->units_n; i++) {
-        lives[i].last_reader = i;
-        for (int k = 0; k < plan->units[i].inputs_n; k++) {
+    for (int i = 0; i < plan->units_n; i++)
+        for (int k = 0; k < plan->units[i].inputs_n; k++)
             lives[plan->units[i].inputs[k]].readers++;
-            lives[plan->units[i].inputs[k]].last_reader = i;
-        }
-    }
 }
 
 static void find_learning(const struct gpu_plan *plan, const struct graph *graph, struct life *lives) {
@@ -156,88 +152,85 @@ static void extend(struct gpu_block *block, int step) {
 }
 
 /* Units are visited in order, so an input's block is there when its readers extend it. */
-static void live_values(const struct gpu_plan *plan, struct life *lives) {
+static void live_values(const struct gpu_plan *plan, const struct life *lives, struct gpu_block *values) {
     for (int i = 0; i < plan->units_n; i++) {
         const struct gpu_unit *unit = &plan->units[i];
         bool goes_back = plan->options.train && lives[i].learns && lives[i].reached;
-        lives[i].value = (struct gpu_block){.bytes = value_bytes(plan, &unit->value), .first = i, .last = i};
+        values[i] = (struct gpu_block){.bytes = image_bytes(plan, &unit->value), .first = i, .last = i};
         if (plan->options.keep)
-            extend(&lives[i].value, plan->units_n);
+            extend(&values[i], plan->units_n);
         if (goes_back && reads_output_again(unit))
-            extend(&lives[i].value, backward_of(plan, i));
+            extend(&values[i], backward_of(plan, i));
         for (int k = 0; k < unit->inputs_n; k++) {
-            struct gpu_block *input = &lives[unit->inputs[k]].value;
-            extend(input, i);
+            extend(&values[unit->inputs[k]], i);
             if (goes_back && reads_input_again(unit->kind, k))
-                extend(input, backward_of(plan, i));
+                extend(&values[unit->inputs[k]], backward_of(plan, i));
         }
     }
 }
 
 /* A gradient is written first by the last unit that reads the value. */
-static void live_gradients(const struct gpu_plan *plan, struct life *lives) {
+static void live_gradients(const struct gpu_plan *plan, struct gpu_block *gradients) {
     for (int i = 0; i < plan->units_n; i++)
         for (int k = 0; k < plan->units[i].inputs_n; k++)
             if (plan->units[i].wanted[k]) {
                 int input = plan->units[i].inputs[k];
-                lives[input].gradient = (struct gpu_block){.bytes = value_bytes(plan, &plan->units[input].value),
-                                                           .first = backward_of(plan, i),
-                                                           .last = backward_of(plan, input)};
+                gradients[input] = (struct gpu_block){.bytes = image_bytes(plan, &plan->units[input].value),
+                                                      .first = backward_of(plan, i),
+                                                      .last = backward_of(plan, input)};
             }
 }
 
 /* --- places --- */
 
-static int place_values(struct gpu_plan *plan, const struct life *lives, struct gpu_block *blocks, struct err *err) {
-    for (int i = 0; i < plan->units_n; i++)
-        blocks[i] = lives[i].value;
-    if (gpu_place(blocks, plan->units_n, &plan->regions[GPU_VALUES].bytes, err) < 0)
+static int place(struct gpu_plan *plan, enum gpu_region region, struct gpu_block *blocks, struct err *err) {
+    int64_t bytes;
+    if (gpu_place(blocks, plan->units_n, &bytes, err) < 0)
         return -1;
     for (int i = 0; i < plan->units_n; i++)
-        if (blocks[i].bytes > 0)
-            plan->units[i].value.at = blocks[i].at;
+        blocks[i].at = blocks[i].bytes > 0 ? blocks[i].at * plan->options.batch : -1;
+    plan->regions[region].bytes = bytes * plan->options.batch;
     return 0;
 }
 
-static int place_gradients(struct gpu_plan *plan, const struct life *lives, struct gpu_block *blocks, struct err *err) {
-    for (int i = 0; i < plan->units_n; i++)
-        blocks[i] = lives[i].gradient;
-    if (gpu_place(blocks, plan->units_n, &plan->regions[GPU_GRADIENTS].bytes, err) < 0)
-        return -1;
-    for (int i = 0; i < plan->units_n; i++)
-        if (blocks[i].bytes > 0)
-            plan->units[i].value.gradient = blocks[i].at;
-    return 0;
-}
-
-static int place(struct gpu_plan *plan, const struct life *lives, struct err *err) {
-    struct gpu_block *blocks = calloc((size_t)plan->units_n, sizeof *blocks);
+static int place_all(struct gpu_plan *plan, const struct life *lives, struct err *err) {
+    size_t units_n = (size_t)plan->units_n;
+    struct gpu_block *blocks = calloc(2 * units_n, sizeof *blocks), *values = blocks, *gradients = blocks + units_n;
     if (blocks == NULL)
         return err_set(err, ERR_MEMORY, "No memory for placing the tensors of %d layers", plan->units_n);
-    int failed = place_values(plan, lives, blocks, err);
+    live_values(plan, lives, values);
+    live_gradients(plan, gradients);
+    int failed = place(plan, GPU_VALUES, values, err);
     if (failed == 0)
-        failed = place_gradients(plan, lives, blocks, err);
+        failed = place(plan, GPU_GRADIENTS, gradients, err);
+    for (int i = 0; i < plan->units_n && failed == 0; i++) {
+        plan->units[i].value.at = values[i].at;
+        plan->units[i].value.gradient = gradients[i].at;
+    }
     free(blocks);
     return failed;
+}
+
+/* What describes the values, and leaves their places open. */
+static void describe(struct gpu_plan *plan, const struct graph *graph, struct life *lives) {
+    find_readers(plan, lives);
+    find_learning(plan, graph, lives);
+    if (plan->options.train)
+        find_wanted(plan, lives);
+    for (int i = 0; i < plan->units_n; i++)
+        describe_value(plan, graph, &plan->units[i]);
+    int logits = plan->units[plan->units_n - 1].inputs[0];
+    plan->units[logits].value.wide = writes_f32(plan->units[logits].kind) && lives[logits].readers == 1;
 }
 
 int gpu_values_lay(struct gpu_plan *plan, const struct graph *graph, struct err *err) {
     struct life *lives = calloc((size_t)plan->units_n, sizeof *lives);
     if (lives == NULL)
         return err_set(err, ERR_MEMORY, "No memory for arranging the values of %d layers", plan->units_n);
-    find_readers(plan, lives);
-    find_learning(plan, graph, lives);
-    for (int i = 0; i < plan->units_n; i++)
-        describe_value(plan, graph, &plan->units[i]);
-    struct gpu_unit *loss = &plan->units[plan->units_n - 1], *last = &plan->units[loss->inputs[0]];
-    last->value.wide = writes_f32(last->kind) && lives[loss->inputs[0]].readers == 1;
-    if (plan->options.train)
-        find_wanted(plan, lives);
-    live_values(plan, lives);
-    live_gradients(plan, lives);
+    describe(plan, graph, lives);
     lay_saved(plan, graph);
     size_buffers(plan, graph);
-    int failed = place(plan, lives, err);
+    int failed = place_all(plan, lives, err);
     free(lives);
     return failed;
 }
