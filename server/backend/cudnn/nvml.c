@@ -126,7 +126,7 @@ bool nvml_memory(const struct nvml *nvml, struct nvml_memory *ret_memory) {
 }
 
 void nvml_telemetry(const struct nvml *nvml, struct backend_telemetry *ret_telemetry) {
-    struct backend_telemetry telemetry = {-1, -1, -1, -1, -1};
+    struct backend_telemetry telemetry = {-1, -1, -1, -1, -1, -1};
     struct nvml_utilization rates;
     struct nvml_memory memory;
     unsigned celsius, milliwatts;
