@@ -67,12 +67,13 @@
  *       "backends": [{"name": "onednn", "version": "2.6.3", "precisions": ["f32", "bf16"]}, {"name": "ref", ...}],
  *       "unusable": [{"name": "cudnn", "reason": "..."}]},
  *      {"id": "GPU-1fdd...", "name": "NVIDIA H100 80GB HBM3", "threads": 1, "memory_bytes": N, "memory_free_bytes": N,
- *       "compute": "9.0", "driver": "580.65.06" or null, "profile": {the device's properties, as in server/graph/profiles} or
- *       null, "note": "not yet run on hardware by us" or null, "backends": [...], "unusable": []}, ...],
+ *       "compute": "9.0", "driver": "580.65.06", "profile": {the device's properties, as in server/graph/profiles},
+ *       "note": "not yet run on hardware by us", "backends": [...], "unusable": []}, ...],
  *    "datasets": [{"name": "fashion-mnist", "available": true, "reason": null}, ...]}
- *   The processor is always there and comes first. It lists all backends that cannot be used; of a GPU that cannot, though its
- *   backend can, the reason begins with its number. Of the nulls above, memory_free_bytes and compute are those of the processor
- *   only. At most EVENT_DEVICES_MAX devices.
+ *   The processor is always there and comes first. A GPU that cannot be used is listed without backends, with the reason as
+ *   "unusable"; what has no device of its own, the processor lists: a backend, or a GPU that does not tell its id. A field that
+ *   is null of the processor may be null of a GPU, too. Ids are made of at most 63 of A-Z a-z 0-9 - _ . : and begin with no dot.
+ *   At most EVENT_DEVICES_MAX devices.
  *
  * `residuum-worker --inspect` answers one question about a network, on standard output, and exits with 0. Standard input: one
  * line,

@@ -31,8 +31,8 @@ void module_tidy_text(char *text, size_t size);
 /* --- module_probe.c --- */
 
 /* Opens a module and probes its device number index in a child process, so that one that crashes or hangs is a reason and not our
- * end. To be called before any thread is started. ret_info->devices is told of a device that cannot be used, too: 0 when it is
- * not known. */
+ * end. To be called before any thread is started. Of a device that cannot be used *ret_info has devices, device_id and device
+ * all the same, zeroed where they are not known. */
 int module_probe(enum spec_backend backend, int index, int timeout_ms, struct backend_info *ret_info, struct err *err);
 
 #endif

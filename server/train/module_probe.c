@@ -62,17 +62,25 @@ static int died(const char *name, int status, struct err *err) {
                    WEXITSTATUS(status));
 }
 
+/* As common/event.h has them. */
+static bool is_id(const char *text) {
+    static const char allowed[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.:";
+    return text[0] != '.' && text[strspn(text, allowed)] == '\0';
+}
+
 /* Takes what the child said; it is not trusted to end its texts. */
 static int accept_answer(const char *name, struct answer *answer, struct backend_info *ret_info, struct err *err) {
     struct backend_info *info = &answer->info;
     module_tidy(info);
     module_tidy_text(answer->err.text, sizeof answer->err.text);
-    ret_info->devices = info->devices;
+    if (answer->rc == 0 && strcmp(info->name, name) != 0)
+        return err_set(err, ERR_UNAVAILABLE, "the module of the backend %s calls itself \"%s\"", name, info->name);
+    if (!is_id(info->device_id))
+        return err_set(err, ERR_UNAVAILABLE, "the module of the backend %s has a device of the impossible id \"%s\"", name,
+                       info->device_id);
+    *ret_info = *info;
     if (answer->rc != 0)
         return err_set(err, ERR_UNAVAILABLE, "%s", answer->err.text[0] != '\0' ? answer->err.text : "the probe failed");
-    if (strcmp(info->name, name) != 0)
-        return err_set(err, ERR_UNAVAILABLE, "the module of the backend %s calls itself \"%s\"", name, info->name);
-    *ret_info = *info;
     return 0;
 }
 
@@ -94,7 +102,7 @@ static int wait_answer(const char *name, pid_t pid, int fd, int timeout_ms, stru
 
 int module_probe(enum spec_backend backend, int index, int timeout_ms, struct backend_info *ret_info, struct err *err) {
     int ends[2];
-    ret_info->devices = 0;
+    *ret_info = (struct backend_info){0};
     if (pipe2(ends, O_CLOEXEC) != 0)
         return err_errno(err, ERR_IO, errno, "cannot make a pipe");
     fflush(NULL);

@@ -43,14 +43,22 @@ static json_t *profile_json(const char *text) {
     return json_null();
 }
 
+static json_t *positive_or_null(int64_t value) {
+    return value > 0 ? json_integer((json_int_t)value) : json_null();
+}
+
+static json_t *compute_json(int compute) {
+    char text[16];
+    snprintf(text, sizeof text, "%d.%d", compute / 10, compute % 10);
+    return compute > 0 ? json_string(text) : json_null();
+}
+
 static json_t *gpu_json(const struct backend_info *info) {
-    char compute[16];
-    snprintf(compute, sizeof compute, "%d.%d", info->compute / 10, info->compute % 10);
-    return json_pack("{s:s, s:s, s:i, s:I, s:I, s:s, s:s?, s:o, s:s?, s:[], s:[]}", "id", info->device_id, "name", info->device,
+    return json_pack("{s:s, s:s, s:i, s:I, s:o, s:o, s:s?, s:o, s:s?, s:[], s:[]}", "id", info->device_id, "name", info->device,
                      "threads", info->threads_max > 0 ? info->threads_max : 1, "memory_bytes", (json_int_t)info->memory_bytes,
-                     "memory_free_bytes", (json_int_t)info->memory_free_bytes, "compute", compute, "driver",
-                     text_or_null(info->driver), "profile", profile_json(info->profile), "note", text_or_null(info->note),
-                     "backends", "unusable");
+                     "memory_free_bytes", positive_or_null(info->memory_free_bytes), "compute", compute_json(info->compute),
+                     "driver", text_or_null(info->driver), "profile", profile_json(info->profile), "note",
+                     text_or_null(info->note), "backends", "unusable");
 }
 
 static json_t *find_device(json_t *devices, const char *id) {
@@ -71,32 +79,30 @@ static json_t *backend_json(const struct backend_info *info) {
     return json_pack("{s:s, s:s, s:o}", "name", info->name, "version", info->version, "precisions", precisions);
 }
 
-/* Adds a backend to its device, which is made when this is its first. The processor is there already: it takes its name from the
- * first backend that tells it. */
-static int add_usable(json_t *devices, const struct backend_info *info) {
+/* A module's device, which is made when this is the first that has it. The processor is there already. Borrowed; NULL when out of
+ * memory. */
+static json_t *device_of(json_t *devices, const struct backend_info *info) {
     json_t *device = find_device(devices, info->device_id);
-    if (device == NULL) {
-        device = gpu_json(info);
-        if (json_array_append_new(devices, device) != 0)
-            return -1;
-    }
-    json_t *backends = json_object_get(device, "backends");
+    if (device != NULL)
+        return device;
+    device = gpu_json(info);
+    return json_array_append_new(devices, device) == 0 ? device : NULL;
+}
+
+/* The processor takes its name from the first backend that tells it. */
+static int add_usable(json_t *devices, const struct backend_info *info) {
+    json_t *device = device_of(devices, info), *backends = json_object_get(device, "backends");
     if (json_array_size(backends) == 0 && info->device[0] != '\0' &&
         json_object_set_new(device, "name", json_string(info->device)) != 0)
         return -1;
     return json_array_append_new(backends, backend_json(info));
 }
 
-/* A module that cannot be used has no device of its own: the processor, which is always there, lists it. number is that of one
- * device of several, or -1. */
-static int add_unusable(json_t *devices, enum spec_backend backend, int number, const char *reason) {
-    char text[640];
-    if (number < 0)
-        snprintf(text, sizeof text, "%s", reason);
-    else
-        snprintf(text, sizeof text, "GPU %d: %s", number, reason);
-    return json_array_append_new(json_object_get(find_device(devices, MODULE_CPU), "unusable"),
-                                 json_pack("{s:s, s:s}", "name", spec_backend_name(backend), "reason", text));
+/* A module that cannot be used at all has told no device: the processor lists it. */
+static int add_unusable(json_t *devices, enum spec_backend backend, const struct backend_info *info, const char *reason) {
+    json_t *device = info->device_id[0] == '\0' ? find_device(devices, MODULE_CPU) : device_of(devices, info);
+    return json_array_append_new(json_object_get(device, "unusable"),
+                                 json_pack("{s:s, s:s}", "name", spec_backend_name(backend), "reason", reason));
 }
 
 static int milliseconds_until(double end) {
@@ -113,7 +119,7 @@ static int add_backend(json_t *devices, enum spec_backend backend, double end) {
         bool usable = module_probe(backend, index, milliseconds_until(end), &info, &reason) == 0;
         if (index == 0 && info.devices > 1)
             found = info.devices < EVENT_DEVICES_MAX ? info.devices : EVENT_DEVICES_MAX - 1;
-        if ((usable ? add_usable(devices, &info) : add_unusable(devices, backend, found > 1 ? index : -1, reason.text)) != 0)
+        if ((usable ? add_usable(devices, &info) : add_unusable(devices, backend, &info, reason.text)) != 0)
             return -1;
     }
     return 0;
