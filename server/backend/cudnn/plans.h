@@ -36,7 +36,7 @@ void planner_free(struct planner *planner); /* accepts NULL; its plans stay vali
 int planner_profile(const struct planner *planner, char *ret_text, size_t size, struct err *err);
 
 /* The engine, its notes and knobs, the workspace, and whether the cache gave it: a line for logs. */
-enum { PLAN_TEXT_MAX = 320 };
+enum { PLAN_TEXT_MAX = 480 };
 
 /* --- plans_conv.c --- */
 
