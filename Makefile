@@ -59,8 +59,9 @@ PROGRAMS := residuumd residuum-worker residuum
 MODULES := backend-ref.so backend-onednn.so $(if $(CUDNN_FOUND),backend-cudnn.so)
 OUTPUTS := $(addprefix $(B)/,$(PROGRAMS) $(MODULES))
 
-# C tests: tests/{unit,ops,golden}/test_NAME.c, each one cmocka program. What else it needs is the row UNIT_NAME of tests/unit.mk.
-TEST_SOURCES := $(wildcard tests/unit/test_*.c tests/ops/test_*.c tests/golden/test_*.c)
+# C tests: tests/{unit,ops,golden,gpu}/test_NAME.c, each one cmocka program. What else it needs is the row UNIT_NAME of tests/unit.mk.
+# Those of tests/gpu include the headers of CUDA and cuDNN.
+TEST_SOURCES := $(wildcard tests/unit/test_*.c tests/ops/test_*.c tests/golden/test_*.c $(if $(CUDNN_FOUND),tests/gpu/test_*.c))
 TESTS := $(patsubst %.c,$(B)/%,$(TEST_SOURCES))
 
 # The page: our files as they are, and what npm brings. (web/*.png are pictures for README.md.)
@@ -122,6 +123,7 @@ $(B)/backend-cudnn.so: $(CUDNN_MODULE) $(MODULE_COMMON) $(O)/common/augment.o
 # Every call that cuDNN calls deprecated is an error.
 CUDNN_CFLAGS := $(CUDA_INCLUDE) -DCUDNN_WARN_DEPRECATED -Werror=deprecated-declarations
 $(O)/server/backend/cudnn/%.o: ALL_CFLAGS += $(CUDNN_CFLAGS)
+$(O)/tests/gpu/%.o: ALL_CFLAGS += $(CUDNN_CFLAGS)
 
 $(O)/server/backend/onednn/%.o: ALL_CFLAGS += -fopenmp -O3
 

@@ -9,6 +9,8 @@ UNIT_api_commit := $(API) $(STORE) $(GRAPH) $(COMMON)
 UNIT_augment := $(O)/tests/unit/case_rig.o $(patsubst %,$(O)/server/train/%.o,batch mixup parallel) $(COMMON)
 UNIT_common := $(COMMON)
 UNIT_golden := $(O)/tests/golden/formula.o $(O)/tests/ops/rig.o $(GRAPH) $(COMMON)
+UNIT_gpu_plan := $(patsubst %,$(O)/tests/unit/%.o,alloc_rig gpu_walk model_rig) $(O)/tests/ops/cases.o $(O)/tests/ops/random.o $(GRAPH) $(COMMON)
+UNIT_LDFLAGS_gpu_plan := -Wl,--wrap=malloc,--wrap=calloc
 UNIT_graph := $(GRAPH) $(COMMON)
 UNIT_LDFLAGS_graph := -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc
 UNIT_graph_cases := $(GRAPH) $(COMMON)
@@ -24,7 +26,7 @@ UNIT_metrics := $(O)/tests/unit/case_rig.o $(O)/tests/unit/alloc_rig.o $(O)/serv
 UNIT_LDFLAGS_metrics := -Wl,--wrap=malloc,--wrap=calloc
 UNIT_predictions := $(O)/tests/unit/alloc_rig.o $(patsubst %,$(O)/server/train/%.o,predictions metrics safetensors) $(COMMON)
 UNIT_LDFLAGS_predictions := -Wl,--wrap=malloc,--wrap=calloc
-UNIT_presets := $(O)/tests/ops/rig.o $(GRAPH) $(COMMON)
+UNIT_presets := $(O)/tests/ops/rig.o $(O)/tests/unit/model_rig.o $(GRAPH) $(COMMON)
 UNIT_sched := $(SCHED) $(STORE) $(COMMON)
 UNIT_spec := $(COMMON)
 UNIT_select := $(O)/server/train/select.o $(COMMON)
@@ -43,3 +45,20 @@ UNIT_train_lock := $(O)/server/train/lock.o $(O)/server/train/stop.o $(COMMON)
 UNIT_train_safetensors := $(O)/tests/unit/alloc_rig.o $(O)/server/train/safetensors.o $(COMMON)
 UNIT_LDFLAGS_train_safetensors := -Wl,--wrap=malloc,--wrap=calloc
 UNIT_train_schedule := $(O)/tests/unit/case_rig.o $(COMMON)
+UNIT_train_watchdog := $(O)/server/train/watchdog.o $(COMMON)
+UNIT_driver := $(patsubst %,$(O)/server/backend/cudnn/%.o,compiler device driver error library load nvml profile) $(COMMON)
+
+# Fakes of NVIDIA's libraries, which test_driver puts in the place of the real ones. An old driver has few functions only.
+FAKE := $(B)/tests/gpu/fakes
+FAKES := $(addprefix $(FAKE)/,libcuda.so libcuda-old.so libcudnn.so libcudnn-old.so libnvidia-ml.so libempty.so)
+$(O)/tests/gpu/fakes/%.o: ALL_CFLAGS += -fvisibility=default
+$(FAKE)/libcuda.so: $(patsubst %,$(O)/tests/gpu/fakes/%.o,cuda rest)
+$(FAKE)/libcuda-old.so: $(O)/tests/gpu/fakes/cuda.o
+$(FAKE)/libcudnn.so: $(patsubst %,$(O)/tests/gpu/fakes/%.o,cudnn rest)
+$(FAKE)/libcudnn-old.so: $(O)/tests/gpu/fakes/cudnn.o
+$(FAKE)/libnvidia-ml.so: $(O)/tests/gpu/fakes/nvml.o
+$(FAKE)/libempty.so: $(O)/tests/gpu/fakes/empty.o
+$(FAKES):
+	@mkdir -p $(@D)
+	$(CC) $(ALL_LDFLAGS) -shared -o $@ $^
+$(B)/tests/gpu/test_driver: | $(FAKES)

@@ -12,7 +12,7 @@ static const struct {
 } branches[] = {
     {11000, 450}, {11010, 455}, {11020, 460}, {11030, 465}, {11040, 470}, {11050, 495}, {11060, 510},
     {11070, 515}, {11080, 520}, {12000, 525}, {12010, 530}, {12020, 535}, {12030, 545}, {12040, 550},
-    {12050, 555}, {12060, 560}, {12070, 565}, {12080, 570}, {12090, 575}, {13000, 580},
+    {12050, 555}, {12060, 560}, {12070, 565}, {12080, 570}, {12090, 575}, {13000, 580}, {13010, 590},
 };
 
 /* The branch of the newest row that is not newer than version. */
@@ -30,10 +30,13 @@ int gpu_driver_fits(int version, int needed, struct err *err) {
     int major = needed / 1000;
     if (version / 1000 >= major)
         return 0;
-    return err_set(err, ERR_UNAVAILABLE,
-                   "the NVIDIA driver %d (CUDA %d.%d) is older than CUDA %d needs: install driver %d or newer, or a build and a "
-                   "cuDNN for CUDA %d",
-                   branch(version), version / 1000, version % 1000 / 10, major, branch(major * 1000), version / 1000);
+    char advice[32] = "a newer driver"; /* of a CUDA that is newer than the table */
+    if (branches[sizeof branches / sizeof branches[0] - 1].cuda >= major * 1000)
+        snprintf(advice, sizeof advice, "driver %d or newer", branch(major * 1000));
+    return err_set(
+        err, ERR_UNAVAILABLE,
+        "the NVIDIA driver %d (CUDA %d.%d) is older than CUDA %d needs: install %s, or a build and a cuDNN for CUDA %d",
+        branch(version), version / 1000, version % 1000 / 10, major, advice, version / 1000);
 }
 
 static int check_driver(const struct gpu_driver *driver, struct err *err) {
