@@ -109,9 +109,11 @@ static void find_wanted(struct gpu_plan *plan, struct life *lives) {
         struct gpu_unit *unit = &plan->units[i];
         for (int k = 0; k < unit->inputs_n && lives[i].reached; k++) {
             struct life *input = &lives[unit->inputs[k]];
-            unit->wanted[k] = input->learns;
-            unit->accumulate[k] = input->learns && input->reached;
-            input->reached = input->reached || input->learns;
+            if (!input->learns)
+                continue;
+            unit->wanted[k] = true;
+            unit->accumulate[k] = input->reached;
+            input->reached = true;
         }
     }
 }

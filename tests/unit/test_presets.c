@@ -13,6 +13,7 @@
 #include "common/json.h"
 #include "common/rng.h"
 #include "tests/ops/rig.h"
+#include "tests/unit/model_rig.h"
 
 enum { MODULES_MAX = 8, BATCH = 2, STEPS = 2, SEED = 5, TESTS_MAX = 64 };
 
@@ -45,27 +46,11 @@ enum { MODELS_N = sizeof models / sizeof models[0] };
 
 /* --- models --- */
 
-static struct graph *graph_of(const char *text) {
-    struct spec_context context = spec_context_builtin(1, 1);
-    struct err_list errors = {0};
-    struct err err = {0};
-    struct spec spec = {0};
-    struct graph *graph = NULL;
-    json_t *doc = json_pack("{s:s, s:o}", "dataset", "shapes", "model", json_parse(text, strlen(text), &err));
-    if (doc == NULL || spec_parse(doc, &context, &spec, &errors) < 0)
-        fail_msg("%s: %s %s", text, errors.items[0].pointer, errors.items[0].text);
-    if (graph_build(&spec.model, images, 10, &graph, &err) < 0)
-        fail_msg("%s: %s", text, err.text);
-    spec_done(&spec);
-    json_decref(doc);
-    return graph;
-}
-
 /* Narrow, so that a step takes no time. */
 static struct graph *preset_graph(const char *name) {
     char text[128];
     snprintf(text, sizeof text, "{\"preset\": \"%s\", \"width\": 0.125}", name);
-    return graph_of(text);
+    return model_rig_graph(text, images);
 }
 
 /* --- training --- */
@@ -148,7 +133,7 @@ static void train_everywhere(void **state) {
     const struct residuum_backend *modules[MODULES_MAX];
     struct report report = {0};
     size_t n = modules_open(modules, MODULES_MAX, &report);
-    struct graph *graph = test->model == NULL ? preset_graph(test->name) : graph_of(test->model);
+    struct graph *graph = test->model == NULL ? preset_graph(test->name) : model_rig_graph(test->model, images);
     double first = NAN;
     for (size_t i = 0; i < n; i++) {
         double loss = train_graph(modules[i], graph, &report);
@@ -167,7 +152,7 @@ static struct graph *as_layers(const struct graph *graph) {
     char *text = json_text(model);
     json_decref(model);
     assert_non_null(text);
-    struct graph *copy = graph_of(text);
+    struct graph *copy = model_rig_graph(text, images);
     free(text);
     return copy;
 }
@@ -204,7 +189,7 @@ static void layers_train_identically(void **state) {
     const struct residuum_backend *modules[MODULES_MAX];
     struct report report = {0};
     size_t n = modules_open(modules, MODULES_MAX, &report);
-    struct graph *graph = graph_of(models[0][1]), *copy = as_layers(graph);
+    struct graph *graph = model_rig_graph(models[0][1], images), *copy = as_layers(graph);
     for (size_t i = 0; i < n; i++)
         compare_training(modules[i], graph, copy, &report);
     graph_free(graph);
