@@ -8,6 +8,7 @@ UNIT_LDFLAGS_api := -Wl,--wrap=realloc
 UNIT_api_commit := $(API) $(STORE) $(GRAPH) $(COMMON)
 UNIT_augment := $(O)/tests/unit/case_rig.o $(patsubst %,$(O)/server/train/%.o,batch mixup parallel) $(COMMON)
 UNIT_common := $(COMMON)
+UNIT_fit := $(O)/server/sched/fit.o $(COMMON)
 UNIT_golden := $(O)/tests/golden/formula.o $(O)/tests/ops/rig.o $(GRAPH) $(COMMON)
 UNIT_gpu_plan := $(patsubst %,$(O)/tests/unit/%.o,alloc_rig gpu_walk model_rig) $(O)/tests/ops/cases.o $(O)/tests/ops/random.o $(GRAPH) $(COMMON)
 UNIT_LDFLAGS_gpu_plan := -Wl,--wrap=malloc,--wrap=calloc

@@ -45,6 +45,7 @@ void attempt_free(struct attempt *attempt) {
     release(attempt);
     loop_timer_remove(attempt->timer);
     job_done(&attempt->job);
+    json_decref(attempt->telemetry);
     free(attempt);
 }
 
@@ -75,6 +76,8 @@ static void ended(void *arg, uint32_t epoll_events) {
         err_set(&attempt->fault, ERR_PROTOCOL, "the worker ended with exit code 0 without saying \"done\"");
     if (attempt->end.by_signal || attempt->end.code != WORKER_EXIT_DONE)
         attempt->sched->counters.workers_died++;
+    if (attempt_device_failed(attempt))
+        device_drain(attempt->sched, attempt->job.device, attempt->said.text);
     log_end(attempt);
     release(attempt);
     attempt->phase = ATTEMPT_ENDED;
@@ -113,6 +116,16 @@ static int watch(struct attempt *attempt, struct err *err) {
     return attempt->exit_watch != NULL ? 0 : -1;
 }
 
+static int spawn(struct attempt *attempt, const char *dir, struct err *err) {
+    struct launch_env env = {0};
+    if (launch_env_make(attempt->sched, attempt->job.device, &env, err) != 0)
+        return -1;
+    struct launch options = {.dir = dir, .nice = WORKER_NICE, .env = &env};
+    int rc = launch_worker(attempt->sched, &options, &attempt->proc, err);
+    launch_env_done(&env);
+    return rc;
+}
+
 static int launch(struct attempt *attempt, struct err *err) {
     char dir[PATH_MAX], number[16];
     struct sched *sched = attempt->sched;
@@ -121,8 +134,7 @@ static int launch(struct attempt *attempt, struct err *err) {
         return -1;
     joblog_note(&attempt->log, "attempt %d starts on %s after %d of %d epochs", attempt->job.attempt, attempt->job.device,
                 attempt->job.epochs_done, attempt->job.epochs);
-    struct launch options = {.dir = dir, .nice = WORKER_NICE};
-    if (launch_worker(sched, &options, &attempt->proc, err) != 0)
+    if (spawn(attempt, dir, err) != 0)
         return -1;
     sched->counters.workers_started++;
     snprintf(number, sizeof number, "%d", attempt->job.attempt);

@@ -68,7 +68,8 @@ static void explain(const struct errand *errand, const struct proc_end *end, str
     else if (errand->oversize)
         err_set(ret_why, ERR_PROTOCOL, "%s answered with more than %zu bytes", what, errand->options.answer_max);
     else if (end->by_signal || end->code != 0)
-        err_set(ret_why, ERR_WORKER, "%s ended: %s%s%.300s", what, how, said[0] != '\0' ? "; it said: " : "", said);
+        err_set(ret_why, !end->by_signal && end->code == WORKER_EXIT_USAGE ? ERR_UNSUPPORTED : ERR_WORKER, "%s ended: %s%s%.300s",
+                what, how, said[0] != '\0' ? "; it said: " : "", said);
 }
 
 static void release(struct errand *errand) {
@@ -118,13 +119,18 @@ static int watch(struct errand *errand, struct err *err) {
 }
 
 static int start(struct errand *errand, struct err *err) {
-    struct launch launch = {.mode = errand->options.mode, .dir = errand->options.sched->data_dir, .nice = errand->options.nice};
+    struct launch launch = {.args = errand->options.args,
+                            .dir = errand->options.sched->data_dir,
+                            .nice = errand->options.nice,
+                            .env = errand->options.env};
     if (launch_worker(errand->options.sched, &launch, &errand->proc, err) != 0 || watch(errand, err) != 0)
         return -1;
     if (errand->options.question != NULL && proc_tell(&errand->proc, errand->options.question, err) != 0)
         return -1;
     proc_close_in(&errand->proc);
-    errand->options.question = NULL; /* the caller's */
+    errand->options.question = NULL; /* the caller's, as the others */
+    errand->options.args = NULL;
+    errand->options.env = NULL;
     loop_timer_arm(errand->timer, errand->options.timeout_ms);
     return 0;
 }

@@ -104,7 +104,7 @@ static int check_one(const json_t *value, const struct field *field, const char 
         return err_set(err, ERR_PROTOCOL, "%s lacks \"%s\"", where, field->name);
     if (!fits(value, field))
         return err_set(err, ERR_PROTOCOL, "\"%s\" of %s has a wrong type or is out of range", field->name, where);
-    return field->kind == FIELD_OBJECT ? check_inner(value, field, err) : 0;
+    return field->inner != NULL ? check_inner(value, field, err) : 0;
 }
 
 int field_check(const json_t *object, const struct field *fields, const char *where, struct err *err) {

@@ -29,7 +29,7 @@ struct field {
     enum field_kind kind;
     enum field_form form;
     double min, max;
-    const struct field *inner; /* of objects; ended by a row without a name */
+    const struct field *inner; /* of objects; ended by a row without a name; NULL: whatever is in them */
     size_t most;               /* items of a list, rows and columns of a matrix; 0: FIELD_ITEMS_MAX */
 };
 

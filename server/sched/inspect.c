@@ -72,7 +72,7 @@ static int start(struct inspection *inspection, struct err *err) {
         return err_set(err, ERR_MEMORY, "out of memory while starting %s", what);
     struct errand_options options = {.sched = inspection->sched,
                                      .what = what,
-                                     .mode = "--inspect",
+                                     .args = (const char *const[]){"--inspect", NULL},
                                      .question = question,
                                      .nice = INSPECT_NICE,
                                      .answer_max = EVENT_INSPECT_LINE_MAX,

@@ -1,5 +1,6 @@
 /* What a worker says: each line is checked, then becomes rows of the store. */
 #include <stdlib.h>
+#include <string.h>
 
 #include "common/json.h"
 #include "server/sched/private.h"
@@ -22,8 +23,11 @@ static int fault(struct attempt *attempt, const struct err *why) {
 /* Writes through the store; text is freed. */
 static int hear_hello(struct attempt *attempt, const struct message *message, struct err *err) {
     struct store *store = attempt->sched->options.store;
+    const char *device = json_string_value(json_object_get(message->fields, "device_id"));
     if (attempt->greeted)
         return err_set(err, ERR_PROTOCOL, "the worker said \"hello\" twice");
+    if (strcmp(device, attempt->job.device) != 0)
+        return err_set(err, ERR_PROTOCOL, "the worker trains on device %s; the job was given %s", device, attempt->job.device);
     char *text = json_text(message->fields);
     if (text == NULL)
         return err_set(err, ERR_MEMORY, "out of memory while hearing a worker");
@@ -74,6 +78,13 @@ static int check_rate(struct attempt *attempt, int64_t now_ms, struct err *err) 
     return 0;
 }
 
+/* How the device is, until it is told again. */
+static void keep_telemetry(struct attempt *attempt, const struct message *message) {
+    json_t *gpu = json_object_get(message->fields, "gpu");
+    json_decref(attempt->telemetry);
+    attempt->telemetry = json_is_object(gpu) ? json_incref(gpu) : NULL;
+}
+
 static int hear_progress(struct attempt *attempt, const struct message *message, struct err *err) {
     int64_t now_ms = clock_ms();
     if (message->epochs != attempt->job.epochs || message->epoch > message->epochs)
@@ -81,6 +92,7 @@ static int hear_progress(struct attempt *attempt, const struct message *message,
                        attempt->job.epochs);
     if (check_rate(attempt, now_ms, err) != 0)
         return -1;
+    keep_telemetry(attempt, message);
     if (attempt->progress_ms != 0 && now_ms - attempt->progress_ms < PROGRESS_EVERY_MS)
         return 0;
     attempt->progress_ms = now_ms;

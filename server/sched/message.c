@@ -11,10 +11,12 @@
 
 static const double big = 9007199254740992.0; /* 2^53: integers are exact up to here */
 static const double huge_real = 1e300;
-enum { TEXT_MAX = 4096, NAME_MAX_BYTES = 255 };
+enum { TEXT_MAX = 4096, NAME_MAX_BYTES = 255, DEVICE_ID_BYTES = 63 };
+static const double coldest_c = -100, hottest_c = 1000; /* what a driver may tell of a temperature */
 
 #define END {.name = NULL}
 #define INT(field, least, greatest) {.name = field, .kind = FIELD_INT, .min = least, .max = greatest}
+#define COUNT_OR_NULL(field) {.name = field, .kind = FIELD_INT, .form = FORM_OR_NULL, .max = big}
 #define COUNT(field) INT(field, 0, big)
 #define EPOCH(field) INT(field, 1, 1e9)
 #define REAL(field, least) {.name = field, .kind = FIELD_REAL, .min = least, .max = huge_real}
@@ -22,6 +24,8 @@ enum { TEXT_MAX = 4096, NAME_MAX_BYTES = 255 };
 #define SHARE(field) {.name = field, .kind = FIELD_REAL, .max = 1}
 #define SHARE_OR_NULL(field) {.name = field, .kind = FIELD_REAL, .form = FORM_OR_NULL, .max = 1}
 #define TEXT(field, least, most_bytes) {.name = field, .kind = FIELD_TEXT, .min = least, .max = most_bytes}
+#define TEXT_OR_NULL(field, least, most_bytes) \
+    {.name = field, .kind = FIELD_TEXT, .form = FORM_OR_NULL, .min = least, .max = most_bytes}
 #define DIGEST(field) {.name = field, .kind = FIELD_DIGEST}
 #define BOOL(field) {.name = field, .kind = FIELD_BOOL}
 #define OBJECT(field, fields) {.name = field, .kind = FIELD_OBJECT, .inner = fields}
@@ -40,6 +44,7 @@ static const struct field hello_fields[] = {INT("protocol", EVENT_PROTOCOL, EVEN
                                             TEXT("backend_version", 0, 128),
                                             TEXT("algorithms", 0, TEXT_MAX),
                                             TEXT("device", 1, 256),
+                                            TEXT("device_id", 1, DEVICE_ID_BYTES),
                                             TEXT("precision", 1, 32),
                                             INT("threads", 1, 65536),
                                             DIGEST("data_sha256"),
@@ -51,6 +56,11 @@ static const struct field hello_fields[] = {INT("protocol", EVENT_PROTOCOL, EVEN
                                             COUNT("memory_bytes"),
                                             OBJECT_OR_NULL("resumed", resumed_fields),
                                             END};
+#define GPU_FIELDS                                                                                           \
+    {.name = "temperature_c", .kind = FIELD_REAL, .form = FORM_OR_NULL, .min = coldest_c, .max = hottest_c}, \
+        SHARE_OR_NULL("utilization"), REAL_OR_NULL("power_w", 0), COUNT_OR_NULL("memory_used_bytes")
+static const struct field gpu_fields[] = {GPU_FIELDS, END};
+static const struct field epoch_gpu_fields[] = {GPU_FIELDS, REAL_OR_NULL("energy_j", 0), END};
 static const struct field progress_fields[] = {EPOCH("epoch"),
                                                EPOCH("epochs"),
                                                TEXT("phase", 1, 16),
@@ -59,6 +69,7 @@ static const struct field progress_fields[] = {EPOCH("epoch"),
                                                REAL_OR_NULL("loss", -huge_real),
                                                REAL_OR_NULL("images_per_second", 0),
                                                REAL_OR_NULL("seconds_left", 0),
+                                               OBJECT_OR_NULL("gpu", gpu_fields),
                                                END};
 
 static const struct field train_fields[] = {REAL("loss", -huge_real), SHARE("accuracy"), END};
@@ -104,6 +115,7 @@ static const struct field epoch_fields[] = {EPOCH("epoch"),
                                             REAL("lr", 0),
                                             REAL("seconds", 0),
                                             REAL("images_per_second", 0),
+                                            OBJECT_OR_NULL("gpu", epoch_gpu_fields),
                                             END};
 
 static const struct field checkpoint_fields[] = {INT("epoch", 0, 1e9), COUNT("step"), TEXT("file", 1, NAME_MAX_BYTES),
@@ -119,16 +131,21 @@ static const struct field backend_fields[] = {TEXT("name", 1, 64),
                                               {.name = "precisions", .kind = FIELD_TEXT, .form = FORM_LIST, .min = 1, .max = 32},
                                               END};
 static const struct field unusable_fields[] = {TEXT("name", 1, 64), TEXT("reason", 0, 2048), END};
-static const struct field device_fields[] = {TEXT("id", 1, 63),
+static const struct field device_fields[] = {TEXT("id", 1, DEVICE_ID_BYTES),
                                              TEXT("name", 0, 256),
                                              INT("threads", 1, 65536),
                                              COUNT("memory_bytes"),
+                                             COUNT_OR_NULL("memory_free_bytes"),
+                                             TEXT_OR_NULL("compute", 3, 7),
+                                             TEXT_OR_NULL("driver", 1, 64),
+                                             OBJECT_OR_NULL("profile", NULL),
+                                             TEXT_OR_NULL("note", 1, 256),
                                              OBJECTS("backends", backend_fields, 0),
                                              OBJECTS("unusable", unusable_fields, 0),
                                              END};
-static const struct field dataset_fields[] = {
-    TEXT("name", 1, 64), BOOL("available"), {.name = "reason", .kind = FIELD_TEXT, .form = FORM_OR_NULL, .max = 2048}, END};
-static const struct field probe_fields[] = {INT("protocol", EVENT_PROTOCOL, EVENT_PROTOCOL), OBJECTS("devices", device_fields, 0),
+static const struct field dataset_fields[] = {TEXT("name", 1, 64), BOOL("available"), TEXT_OR_NULL("reason", 0, 2048), END};
+static const struct field probe_fields[] = {INT("protocol", EVENT_PROTOCOL, EVENT_PROTOCOL),
+                                            OBJECTS("devices", device_fields, EVENT_DEVICES_MAX),
                                             OBJECTS("datasets", dataset_fields, 0), END};
 
 static const struct {
@@ -228,6 +245,26 @@ void message_done(struct message *message) {
     message->fields = NULL;
 }
 
+/* An id names a file of the data directory and stands in URLs. */
+static bool is_device_id(const char *id) {
+    return id[0] != '.' && strspn(id, "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz-_.:") == strlen(id);
+}
+
+static int check_devices(const json_t *devices, struct err *err) {
+    size_t i, k;
+    json_t *device, *other;
+    json_array_foreach(devices, i, device) {
+        const char *id = json_string_value(json_object_get(device, "id"));
+        if (!is_device_id(id))
+            return err_set(err, ERR_PROTOCOL, "the probe's answer has a device with the impossible id \"%s\"", id);
+        json_array_foreach(devices, k, other) {
+            if (k < i && json_equal(json_object_get(other, "id"), json_object_get(device, "id")))
+                return err_set(err, ERR_PROTOCOL, "the probe's answer has two devices with the id \"%s\"", id);
+        }
+    }
+    return 0;
+}
+
 json_t *message_parse_probe(const char *text, size_t size, struct err *err) {
     struct err why = {0};
     json_t *answer = json_parse(text, size, &why);
@@ -235,7 +272,8 @@ json_t *message_parse_probe(const char *text, size_t size, struct err *err) {
         err_set(err, ERR_PROTOCOL, "the probe's answer is not JSON: %.300s", why.text);
         return NULL;
     }
-    if (field_check(answer, probe_fields, "the probe's answer", err) != 0) {
+    if (field_check(answer, probe_fields, "the probe's answer", err) != 0 ||
+        check_devices(json_object_get(answer, "devices"), err) != 0) {
         json_decref(answer);
         return NULL;
     }

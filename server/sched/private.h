@@ -4,6 +4,7 @@
 
 #include <limits.h>
 
+#include "common/event.h"
 #include "server/sched/errand.h"
 #include "server/sched/joblog.h"
 #include "server/sched/message.h"
@@ -13,20 +14,65 @@
 
 /* --- launch.c --- */
 
-enum { LAUNCH_ARGS_MAX = 8, WORKER_NICE = 10 };
+enum { LAUNCH_ARGS_MAX = 8, LAUNCH_ENV_MAX = 8, WORKER_NICE = 10 };
+
+struct launch_env { /* "NAME=value", ended by NULL */
+    char *entries[LAUNCH_ENV_MAX + 1];
+};
 
 struct launch {
-    const char *mode; /* "--probe"; NULL: trains the job whose line comes */
-    const char *dir;  /* where it runs */
+    const char *const *args; /* of the worker, ended by NULL; NULL: it trains the job whose line comes */
+    const char *dir;         /* where it runs */
     int nice;
+    const struct launch_env *env; /* besides what the daemon has, and instead of it; NULL: nothing */
 };
 int launch_worker(const struct sched *sched, const struct launch *launch, struct proc *ret_proc, struct err *err);
+
+/* What a worker on this device finds in its environment: of a GPU, that it is the only one, and what is known of it. */
+int launch_env_make(const struct sched *sched, const char *device, struct launch_env *ret_env, struct err *err);
+void launch_env_done(struct launch_env *env); /* accepts zeroed memory */
 
 /* The text of a line for a worker, with its newline. Caller frees; NULL when out of memory. */
 char *launch_line(json_t *steal);
 
 /* The line that tells a worker its job. Caller frees; NULL when out of memory or the spec is damaged. */
 char *launch_start_line(const struct job *job, const char *dir);
+
+/* --- device.c: what is known of a device besides what the probe said --- */
+
+struct device {
+    struct device *next;
+    struct sched *sched;
+    char id[DEVICE_ID_MAX];
+    char drained[sizeof((struct err *)0)->text]; /* why it gets no jobs; "": it does */
+    struct errand *check;                        /* its short self-check, while that runs */
+    json_t *record;                              /* of its last self-check; NULL: there is none */
+    int64_t recorded_us;                         /* when that was written */
+};
+
+/* The probe has answered: all its devices become known, and those without a fitting self-check make one. */
+void devices_found(struct sched *sched);
+void devices_free(struct sched *sched);
+
+struct device *device_find(const struct sched *sched, const char *id); /* NULL: unknown */
+const json_t *device_card(const struct sched *sched, const char *id);  /* what the probe said of it; NULL: nothing */
+
+/* No job is given to it until a person, or a restart, takes it back. Nothing is done to the device itself. */
+void device_drain(struct sched *sched, const char *id, const char *reason);
+
+/* --- check.c: self-checks of GPUs --- */
+
+/* Reads DATA/self-check/ID.json. */
+void check_read(struct device *device);
+
+/* Whether the record is of a device with this driver and backend, and passed. */
+bool check_holds(const struct device *device, const json_t *card);
+
+/* Starts a short self-check. */
+void check_start(struct device *device);
+
+/* {"passed", "at", "driver", "features"} of the record, or null. New reference. */
+json_t *check_json(const struct device *device);
 
 /* --- probe.c --- */
 
@@ -76,10 +122,11 @@ struct attempt {
     bool greeted, finished; /* said hello; said done */
     bool stopped_early;     /* what "done" said: fewer epochs than asked for are all; the best one, 0: none */
     int best_epoch;
-    bool killed;      /* by us, for taking too long to stop */
-    bool wrote;       /* in this turn */
-    struct err said;  /* the worker's "error" line */
-    struct err fault; /* why we gave up on it: protocol, launch */
+    bool killed;       /* by us, for taking too long to stop */
+    bool wrote;        /* in this turn */
+    json_t *telemetry; /* of its device, as last told; NULL: nothing was */
+    struct err said;   /* the worker's "error" line */
+    struct err fault;  /* why we gave up on it: protocol, launch */
     struct proc_end end;
 };
 
@@ -117,6 +164,9 @@ int verify_check_retry(const struct sched *sched, const struct job *job, struct 
 
 /* --- verdict.c --- */
 
+/* Whether its worker ended because the device failed. */
+bool attempt_device_failed(const struct attempt *attempt);
+
 /* Writes what has become of the job of an ended attempt. Phase FILED on success; else it stays ENDED, to be tried again. */
 void attempt_file(struct attempt *attempt);
 
@@ -134,6 +184,11 @@ struct sched {
     struct sched_options options;
     char *data_dir, *worker_path;
     struct probe *probe;
+    struct device *devices;
+    sched_room_fn *room; /* NULL: nobody knows */
+    void *room_arg;
+    int64_t arrivals_seen; /* the store's, when devices last looked for jobs */
+    bool look;             /* they look again, though nothing has arrived */
     struct attempt *attempts;
     struct inspection *inspections;
     struct named *doomed;     /* jobs whose directories go after a commit */
@@ -144,6 +199,12 @@ struct sched {
     void *drained_arg;
     struct sched_counters counters;
 };
+
+/* The attempt that runs on a device; NULL: none. */
+const struct attempt *sched_attempt_on(const struct sched *sched, const char *device);
+
+/* What a device may take has changed: all look for jobs at the end of the turn. */
+void sched_look(struct sched *sched);
 
 /* Claims nothing and writes no job's end for some seconds: the store is full or short of memory. */
 void sched_pause(struct sched *sched);

@@ -35,7 +35,7 @@ static void take(struct probe *probe, const json_t *answer) {
     probe->datasets = by_name(json_object_get(answer, "datasets"));
     probe->reason = (struct err){0};
     log_line("info", "probe-answered", (char *)NULL);
-    loop_again(probe->sched->options.loop); /* jobs may be waiting for it */
+    devices_found(probe->sched); /* jobs may be waiting for it */
 }
 
 static void failed(struct probe *probe, const struct err *why) {
@@ -63,7 +63,7 @@ static void start(void *arg) {
     struct err why = {0};
     struct errand_options options = {.sched = probe->sched,
                                      .what = "the probe of the devices",
-                                     .mode = "--probe",
+                                     .args = (const char *const[]){"--probe", NULL},
                                      .nice = WORKER_NICE,
                                      .answer_max = ANSWER_MAX,
                                      .timeout_ms = probe->sched->options.probe_timeout_ms,

@@ -37,10 +37,22 @@ static bool kept(const char *entry) {
     return false;
 }
 
-static void environment(char *ret_entries[ENVIRONMENT_MAX + 1]) {
+/* Whether one of the entries sets the variable of this one. */
+static bool is_set(char *const *entries, const char *entry) {
+    size_t length = strcspn(entry, "=");
+    for (; entries != NULL && *entries != NULL; entries++) {
+        if (strncmp(*entries, entry, length) == 0 && (*entries)[length] == '=')
+            return true;
+    }
+    return false;
+}
+
+static void environment(char *const *added, char *ret_entries[ENVIRONMENT_MAX + 1]) {
     int n = 0;
+    for (char *const *entry = added; entry != NULL && *entry != NULL && n < ENVIRONMENT_MAX; entry++)
+        ret_entries[n++] = *entry;
     for (char **entry = environ; entry != NULL && *entry != NULL && n < ENVIRONMENT_MAX; entry++) {
-        if (kept(*entry))
+        if (kept(*entry) && !is_set(added, *entry))
             ret_entries[n++] = *entry;
     }
     ret_entries[n] = NULL;
@@ -127,7 +139,7 @@ static int adopt(pid_t pid, struct pipes *pipes, struct proc *ret_proc, struct e
 int proc_spawn(const struct proc_options *options, struct proc *ret_proc, struct err *err) {
     char *env[ENVIRONMENT_MAX + 1];
     struct pipes pipes;
-    environment(env);
+    environment(options->env, env);
     if (pipes_open(&pipes, err) != 0)
         return -1;
     pid_t pid = fork();

@@ -17,6 +17,7 @@ struct proc_options {
     const char *const *argv; /* argv[0] is the program's path; ended by NULL */
     const char *dir;         /* its working directory */
     int nice;
+    char *const *env; /* "NAME=value" besides what it inherits, and instead of it; ended by NULL; NULL: none */
 };
 
 /* Starts it with a clean environment, default signals and nothing else open. A program that cannot be run is a failure here, not

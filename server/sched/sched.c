@@ -31,7 +31,7 @@ void sched_pause(struct sched *sched) {
 static void resume(void *arg) {
     struct sched *sched = arg;
     sched->paused = false;
-    loop_again(sched->options.loop);
+    sched_look(sched);
 }
 
 /* Directories of jobs that are no more: the daemon died between the commit of a delete and its end. */
@@ -102,6 +102,7 @@ void sched_free(struct sched *sched) {
     inspections_free(sched);
     clear(&sched->doomed);
     clear(&sched->placed);
+    devices_free(sched);
     probe_free(sched->probe);
     loop_timer_remove(sched->pause);
     free(sched->data_dir);
@@ -118,7 +119,7 @@ static struct attempt *find(const struct sched *sched, const char *id) {
     return attempt;
 }
 
-static const struct attempt *on_device(const struct sched *sched, const char *device) {
+const struct attempt *sched_attempt_on(const struct sched *sched, const char *device) {
     const struct attempt *attempt = sched->attempts;
     while (attempt != NULL && strcmp(attempt->job.device, device) != 0)
         attempt = attempt->next;
@@ -185,16 +186,41 @@ static void each_attempt(struct sched *sched, bool (*gone)(struct attempt *attem
         }
         *link = attempt->next;
         attempt_free(attempt);
+        sched->look = true; /* its device is free */
     }
 }
 
-static void claim(struct sched *sched, const char *device) {
+void sched_look(struct sched *sched) {
+    sched->look = true;
+    loop_again(sched->options.loop);
+}
+
+/* A device that looks for a job. */
+struct looking {
+    const struct sched *sched;
+    const json_t *devices, *device;
+};
+
+static bool fits(void *arg, const struct job *job) {
+    const struct looking *looking = arg;
+    json_t *spec = json_parse(job->spec, strlen(job->spec), NULL);
+    struct sched_wish wish = sched_wish_of(spec);
+    struct sched_fit fit = {
+        .devices = looking->devices, .wish = &wish, .job = job, .room = looking->sched->room, .arg = looking->sched->room_arg};
+    bool takes = sched_device_takes(&fit, looking->device);
+    json_decref(spec);
+    return takes;
+}
+
+static void claim(struct sched *sched, struct looking *looking) {
     struct err why = {0};
     bool found = false;
+    const char *id = json_string_value(json_object_get(looking->device, "id"));
+    struct job_claim claim = {.device = id, .fits = fits, .arg = looking};
     struct attempt *attempt = attempt_new(sched, &why);
-    int rc = attempt == NULL ? -1 : store_job_claim(sched->options.store, device, &attempt->job, &found, &why);
+    int rc = attempt == NULL ? -1 : store_job_claim(sched->options.store, &claim, &attempt->job, &found, &why);
     if (rc != 0) {
-        log_line("error", "claim-failed", "device", device, "reason", why.text, (char *)NULL);
+        log_line("error", "claim-failed", "device", id, "reason", why.text, (char *)NULL);
         sched_pause(sched);
     }
     if (rc != 0 || !found) {
@@ -206,20 +232,34 @@ static void claim(struct sched *sched, const char *device) {
     loop_again(sched->options.loop);
 }
 
+static bool is_ready(const json_t *device) {
+    const char *state = json_string_value(json_object_get(device, "state"));
+    return state != NULL && strcmp(state, "ready") == 0 && json_array_size(json_object_get(device, "backends")) > 0;
+}
+
+/* Looking means reading the whole queue, so it is done only when something has changed. */
 static void claim_all(struct sched *sched) {
+    int64_t arrivals = store_job_arrivals(sched->options.store);
+    if ((!sched->look && arrivals == sched->arrivals_seen) || probe_devices(sched->probe) == NULL)
+        return;
+    sched->look = false;
+    sched->arrivals_seen = arrivals;
+    json_t *shown = sched_devices(sched);
+    struct looking looking = {.sched = sched, .devices = json_object_get(shown, "items")};
     size_t i;
-    json_t *device;
-    json_array_foreach(probe_devices(sched->probe), i, device) {
-        const char *id = json_string_value(json_object_get(device, "id"));
-        if (json_array_size(json_object_get(device, "backends")) > 0 && on_device(sched, id) == NULL)
-            claim(sched, id);
+    json_array_foreach(looking.devices, i, looking.device) {
+        if (is_ready(looking.device))
+            claim(sched, &looking);
     }
+    json_decref(shown);
 }
 
 void sched_committed(struct sched *sched, bool committed) {
     settle_dirs(sched, committed);
-    if (!committed)
+    if (!committed) {
+        sched->look = true; /* claims are undone */
         sched_pause(sched);
+    }
     each_attempt(sched, committed ? keep : lose);
     if (committed && !sched->paused && !sched->draining)
         claim_all(sched);
@@ -313,32 +353,9 @@ void sched_drain(struct sched *sched, loop_fn *done, void *arg) {
 
 /* --- what others may know --- */
 
-static json_t *device_json(const struct sched *sched, json_t *card) {
-    json_t *device = json_deep_copy(card);
-    const struct attempt *attempt = on_device(sched, json_string_value(json_object_get(card, "id")));
-    json_t *more =
-        json_pack("{s:s, s:s?}", "state", attempt != NULL ? "busy" : "ready", "job", attempt != NULL ? attempt->job.id : NULL);
-    if (device == NULL || more == NULL || json_object_update(device, more) != 0) {
-        json_decref(device);
-        device = NULL;
-    }
-    json_decref(more);
-    return device;
-}
-
-json_t *sched_devices(const struct sched *sched) {
-    const json_t *cards = probe_devices(sched->probe);
-    size_t i;
-    json_t *card, *items = json_array();
-    json_array_foreach(cards, i, card) {
-        if (json_array_append_new(items, device_json(sched, card)) != 0) {
-            json_decref(items);
-            return NULL;
-        }
-    }
-    const char *reason = probe_reason(sched->probe);
-    const char *state = cards != NULL ? "ready" : probe_failed(sched->probe) ? "failed" : "probing";
-    return json_pack("{s:o, s:s, s:s?}", "items", items, "state", state, "reason", reason[0] != '\0' ? reason : NULL);
+void sched_ask_room(struct sched *sched, sched_room_fn *room, void *arg) {
+    sched->room = room;
+    sched->room_arg = arg;
 }
 
 const json_t *sched_datasets(const struct sched *sched) {

@@ -48,10 +48,51 @@ int sched_delete(struct sched *sched, const struct viewer *viewer, const char *i
  * last commit is through. Called again, it kills the workers that are left. */
 void sched_drain(struct sched *sched, loop_fn *done, void *arg);
 
-/* What the probe said, as the API shows it: {"items": [{"id", "name", "threads", "memory_bytes", "backends": [...], "unusable":
- * [...], "state": "ready" | "busy", "job": id or null}], "state": "probing" | "ready" | "failed", "reason": null or text}. New
- * reference. */
+/* --- device.c --- */
+
+/* What the probe said (common/event.h), as the API shows it: {"items": [{its fields, "state": "ready" | "busy" | "drained",
+ * "job": id or null, "reason": null or text, "telemetry": null or as the running job last told it, "self_check": null or
+ * {"passed", "at", "driver", "features"}}], "state": "probing" | "ready" | "failed", "reason": null or text}. A device is busy
+ * without a job while it checks itself before its first one. New reference. */
 json_t *sched_devices(const struct sched *sched);
+
+/* Gives jobs to a drained device again. *ret_device, as in sched_devices, is a new reference. ERR_NOT_FOUND, ERR_CONFLICT when it
+ * is not drained. */
+int sched_device_resume(struct sched *sched, const char *id, json_t **ret_device, struct err *err);
+
+/* --- fit.c: which devices a job may run on; devices are those of sched_devices --- */
+
+struct sched_wish {
+    const char *device, *backend, *precision; /* as in a canonical spec */
+};
+
+struct sched_wish sched_wish_of(const json_t *spec); /* borrows from spec */
+
+bool sched_device_is_gpu(const json_t *device);
+bool sched_device_is_drained(const json_t *device);
+
+/* Whether a device, drained or not, has what is wished for. */
+bool sched_device_offers(const json_t *device, const struct sched_wish *wish);
+
+/* Whether a GPU that is not drained offers it. Then a job that leaves device and backend open ("auto") is for the GPUs, and waits
+ * for one when all are busy; else it goes to the processor. */
+bool sched_prefers_gpu(const json_t *devices, const struct sched_wish *wish);
+
+/* Whether a GPU's memory is large enough for a job. */
+typedef bool sched_room_fn(void *arg, const struct job *job, const json_t *device);
+
+struct sched_fit {
+    const json_t *devices; /* the items */
+    const struct sched_wish *wish;
+    const struct job *job;
+    sched_room_fn *room; /* NULL: all have room */
+    void *arg;
+};
+
+bool sched_device_takes(const struct sched_fit *fit, const json_t *device);
+
+/* Who knows how much memory a network needs. To be told before the first turn; without it every GPU has room. */
+void sched_ask_room(struct sched *sched, sched_room_fn *room, void *arg);
 
 /* {"name": {"available": bool, "reason": null or text}, ...} of the probe; borrowed; NULL while it runs. */
 const json_t *sched_datasets(const struct sched *sched);

@@ -14,7 +14,7 @@ enum outcome { SUCCEED, FAIL, CANCEL, RETRY, RESUME };
 struct verdict {
     enum outcome outcome;
     enum err_code code;
-    char text[600];
+    char text[640];
 };
 
 static void explain(struct verdict *verdict, enum outcome outcome, enum err_code code, const char *text) {
@@ -64,6 +64,21 @@ static void judge_death(const struct attempt *attempt, struct verdict *verdict) 
     explain(verdict, RETRY, ERR_WORKER, text);
 }
 
+bool attempt_device_failed(const struct attempt *attempt) {
+    return exited(attempt, WORKER_EXIT_DEVICE);
+}
+
+/* Not the job's fault, so that it goes on elsewhere; but one under which two devices in a row fail may be what breaks them. */
+static void judge_device(const struct attempt *attempt, const struct job *job, struct verdict *verdict) {
+    const char *said = attempt->said.code != ERR_NONE ? attempt->said.text : "its worker gave no reason";
+    bool again = strcmp(job->reason, err_name(ERR_DEVICE)) == 0;
+    char text[sizeof verdict->text];
+    snprintf(text, sizeof text,
+             again ? "two devices in a row failed under this job, the last one, %s, so: %.480s" : "device %s failed: %.480s",
+             attempt->job.device, said);
+    explain(verdict, again ? FAIL : RESUME, ERR_DEVICE, text);
+}
+
 static struct verdict judge(const struct attempt *attempt, const struct job *job) {
     struct verdict verdict = {.outcome = SUCCEED};
     bool complete = attempt->finished && attempt->fault.code == ERR_NONE && exited(attempt, WORKER_EXIT_DONE);
@@ -75,6 +90,8 @@ static struct verdict judge(const struct attempt *attempt, const struct job *job
     else if (attempt->stop == STOP_CANCEL || attempt->stop == STOP_STORAGE || attempt->stop == STOP_DIFFERS || !launched ||
              obeyed(attempt))
         judge_stop(attempt->stop, job, &verdict);
+    else if (attempt_device_failed(attempt))
+        judge_device(attempt, job, &verdict);
     else if (attempt->fault.code != ERR_NONE)
         explain(&verdict, RETRY, attempt->fault.code, attempt->fault.text);
     else if (attempt->said.code != ERR_NONE && (exited(attempt, WORKER_EXIT_FAILED) || exited(attempt, WORKER_EXIT_RETRY)))

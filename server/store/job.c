@@ -106,6 +106,7 @@ int store_job_add(struct store *store, const struct viewer *owner, const struct 
         return -1;
     if (new->verifies != NULL && verify_begin(store, id, new->verifies, err) != 0)
         return -1;
+    store->arrivals++;
     return job_tell(store, id, ret_job, err);
 }
 
@@ -141,6 +142,15 @@ int store_job_list(struct store *store, const struct viewer *viewer, unsigned st
     sqlite3_stmt *stmt = query_start(store, err, some_sql, "iiddssssss", before, viewer->account, sees_all, limit, names[0],
                                      names[1], names[2], names[3], names[4], names[5]);
     return walk(store, stmt, fn, arg, err);
+}
+
+int job_walk_queued(struct store *store, store_job_fn *fn, void *arg, struct err *err) {
+    static const char sql[] = JOB_SELECT "WHERE job.state = 'queued' ORDER BY job.seq";
+    return walk(store, query_start(store, err, sql, ""), fn, arg, err);
+}
+
+int64_t store_job_arrivals(const struct store *store) {
+    return store->arrivals;
 }
 
 int store_job_counts(struct store *store, int64_t ret_counts[JOB_STATES_N], struct err *err) {

@@ -1,5 +1,6 @@
 /* Moves of a job between states, by compare-and-set on (state, attempt), and small changes beside the state. */
 #include <stddef.h>
+#include <string.h>
 
 #include "common/loop.h"
 #include "server/store/private.h"
@@ -84,24 +85,36 @@ int store_job_move(struct store *store, const char *id, enum job_state from, int
                               (int)change->stopped_early, change->best_epoch);
     if (changed < 0)
         return -1;
+    store->arrivals += changed > 0 && to == JOB_QUEUED;
     return changed == 0 ? job_explain(store, id, from, attempt, err) : moved(store, id, ret_job, err);
 }
 
-int store_job_claim(struct store *store, const char *device, struct job *ret_job, bool *ret_found, struct err *err) {
-    static const char sql[] = "SELECT id, attempt FROM job WHERE state = 'queued' ORDER BY seq LIMIT 1";
-    sqlite3_stmt *stmt = query_start(store, err, sql, "");
-    if (stmt == NULL)
+/* The first job of a walk that fits. */
+struct choice {
+    const struct job_claim *claim;
+    char id[JOB_ID_MAX]; /* "": none yet */
+    int attempt;
+};
+
+static int choose(void *arg, const struct job *job) {
+    struct choice *choice = arg;
+    if (!choice->claim->fits(choice->claim->arg, job))
+        return 0;
+    memcpy(choice->id, job->id, sizeof choice->id);
+    choice->attempt = job->attempt;
+    return 1;
+}
+
+int store_job_claim(struct store *store, const struct job_claim *claim, struct job *ret_job, bool *ret_found, struct err *err) {
+    struct choice choice = {.claim = claim};
+    struct job_change change = {.device = claim->device};
+    if (job_walk_queued(store, choose, &choice, err) != 0)
         return -1;
-    int row = query_step(store, stmt, err), attempt = 0, rc = row < 0 ? -1 : 0;
-    if (row > 0) {
-        struct job_change change = {.device = device};
-        attempt = sqlite3_column_int(stmt, 1);
-        rc = store_job_move(store, query_text(stmt, 0), JOB_QUEUED, attempt, JOB_STARTING, &change, ret_job, err);
-    }
-    query_end(stmt);
-    if (rc == 0)
-        *ret_found = row > 0;
-    return rc;
+    bool found = choice.id[0] != '\0';
+    if (found && store_job_move(store, choice.id, JOB_QUEUED, choice.attempt, JOB_STARTING, &change, ret_job, err) != 0)
+        return -1;
+    *ret_found = found;
+    return 0;
 }
 
 int store_job_cancel_requested(struct store *store, const char *id, struct err *err) {

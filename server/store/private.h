@@ -38,10 +38,11 @@ struct store {
     int lock_fd;
     int statements_n;
     struct statement statements[STATEMENTS_MAX];
-    bool in_turn;    /* a transaction was begun since the last commit */
-    struct err lost; /* why the turn's transaction is undone already */
-    int64_t newest;  /* id of the newest committed event */
-    int wal_pages;   /* in the log file after the last commit */
+    bool in_turn;     /* a transaction was begun since the last commit */
+    struct err lost;  /* why the turn's transaction is undone already */
+    int64_t newest;   /* id of the newest committed event */
+    int wal_pages;    /* in the log file after the last commit */
+    int64_t arrivals; /* how often a job became queued */
 };
 
 /* --- query.c: types is one letter per argument: 's' const char * (NULL allowed), 'i' int64_t, 'd' int, 'r' double --- */
@@ -74,6 +75,9 @@ extern const struct viewer viewer_daemon;
 
 /* "job_" and 22 characters of base62 from the kernel's random numbers. */
 int job_id_make(char ret_id[JOB_ID_MAX], struct err *err);
+
+/* The queued jobs, oldest first. */
+int job_walk_queued(struct store *store, store_job_fn *fn, void *arg, struct err *err);
 
 /* --- job_move.c --- */
 

@@ -32,7 +32,7 @@ enum job_state {
     JOB_STATES(JOB_ENUM)
 #undef JOB_ENUM
 };
-enum { JOB_STATES_N = JOB_CANCELLED + 1, JOB_ID_MAX = 32, WEIGHTS_SHA256_MAX = 65 };
+enum { JOB_STATES_N = JOB_CANCELLED + 1, JOB_ID_MAX = 32, DEVICE_ID_MAX = 64, WEIGHTS_SHA256_MAX = 65 };
 
 const char *job_state_name(enum job_state state);
 bool job_state_parse(const char *name, enum job_state *ret_state);
@@ -117,7 +117,7 @@ struct job {
     double test_accuracy;          /* of the newest epoch; NAN before the first */
     char *spec;                    /* canonical JSON */
     char *hello;                   /* the worker's hello of the last attempt, JSON, or NULL */
-    char device[64];               /* "" before the first start */
+    char device[DEVICE_ID_MAX];    /* "" before the first start */
     char reason[32], *reason_text; /* err_name and sentence of a failure or of the last interruption; "" and NULL if none */
     int64_t created_us, started_us, ended_us; /* 0: not yet */
     int64_t cancel_requested_us;              /* 0: no */
@@ -166,8 +166,19 @@ int store_job_list(struct store *store, const struct viewer *viewer, unsigned st
 int store_job_move(struct store *store, const char *id, enum job_state from, int attempt, enum job_state to,
                    const struct job_change *change, struct job *ret_job, struct err *err);
 
-/* The oldest queued job, moved to starting on a device. *ret_found tells whether there was one. */
-int store_job_claim(struct store *store, const char *device, struct job *ret_job, bool *ret_found, struct err *err);
+/* Who claims: a device, and whether it may run a job. */
+struct job_claim {
+    const char *device;
+    bool (*fits)(void *arg, const struct job *job); /* the job is borrowed */
+    void *arg;
+};
+
+/* The oldest queued job that fits, moved to starting on the device. *ret_found tells whether there was one. */
+int store_job_claim(struct store *store, const struct job_claim *claim, struct job *ret_job, bool *ret_found, struct err *err);
+
+/* How often a job became queued since the store was opened: while it stays the same, a device that found nothing to claim need
+ * not look again. */
+int64_t store_job_arrivals(const struct store *store);
 
 int store_job_cancel_requested(struct store *store, const char *id, struct err *err);
 

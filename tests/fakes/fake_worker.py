@@ -25,7 +25,9 @@ the real worker does, with four test images. The hash of an epoch's weights hang
 that when N stands in DATA/other-weights; DATA/other-version holds another version of the backend.
 
 RESIDUUM_FAKE_PROBE says how --probe ends: good (default), poor (without the backend "ref"), gpus (with the two GPUs GPU-a and GPU-b), crash,
-hang, garbage, none; "crash-until:FILE" crashes until FILE exists. On a GPU, progress and epochs tell how it is.
+hang, garbage, none; "crash-until:FILE" crashes until FILE exists. On a GPU, progress and epochs tell how it is. RESIDUUM_FAKE_CHECK says how
+--self-check of a GPU ends: unknown (default: such a worker does not know the mode), pass, fail, crash; "fail:GPU-a" fails on that one only.
+It lists its arguments in DATA/checked.
 """
 import contextlib
 import fcntl
@@ -73,6 +75,26 @@ def probe(how):
         print("{]")
     elif how != "none":
         print(json.dumps(CARD))
+
+
+def self_check(how, device):
+    """As the real one: a record in the folder that the environment names, and an exit code."""
+    how, _, bad = how.partition(":")
+    if how == "unknown":
+        sys.exit(2)
+    folder = os.environ["RESIDUUM_SELF_CHECK"]
+    with open(os.path.join(folder, "..", "checked"), "a", encoding="ascii") as file:
+        print(*sys.argv[1:], os.environ["CUDA_VISIBLE_DEVICES"], file=file)
+    if how == "crash":
+        os.kill(os.getpid(), signal.SIGSEGV)
+    passed = how != "fail" or bad not in ("", device)
+    os.makedirs(folder, exist_ok=True)
+    items = [{"item": "memory", "passed": True, "skipped": False, "measured": 0, "limit": 0, "text": "fine"},
+             {"item": "kernels", "passed": passed, "skipped": False, "measured": 2, "limit": 1, "text": "the sums are wrong"}]
+    with open(os.path.join(folder, f"{device}.json"), "w", encoding="ascii") as file:
+        json.dump({"device_id": device, "driver": GPUS[0]["driver"], "cudnn": GPUS[0]["backends"][0]["version"], "features": ["fused-norm"],
+                   "passed": passed, "items": items}, file)
+    sys.exit(0 if passed else 1)
 
 
 def inspect(question):
@@ -249,6 +271,8 @@ def main():
     if "--probe" in sys.argv:
         probe(os.environ.get("RESIDUUM_FAKE_PROBE", "good"))
         return
+    if "--self-check" in sys.argv:
+        self_check(os.environ.get("RESIDUUM_FAKE_CHECK", "unknown"), sys.argv[-1])
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     text = b""
     while not text.endswith(b"\n"):

@@ -17,22 +17,27 @@
 
 /* --- messages --- */
 
-#define HELLO_REST                                                                                                              \
-    "\"program\":\"0.1.0\",\"backend\":\"ref\",\"backend_version\":\"1\",\"algorithms\":\"\",\"device\":\"cpu\",\"precision\":" \
-    "\"f32\","                                                                                                                  \
-    "\"threads\":1,\"data_sha256\":\"" DIGEST                                                                                   \
-    "\",\"train_images\":6,\"validation_images\":0,\"test_images\":6,\"initial\":null,\"parameters\":10,"                       \
+#define HELLO_REST                                                                                                               \
+    "\"program\":\"0.1.0\",\"backend\":\"ref\",\"backend_version\":\"1\",\"algorithms\":\"\",\"device\":\"fake\",\"device_id\":" \
+    "\"cpu\",\"precision\":"                                                                                                     \
+    "\"f32\","                                                                                                                   \
+    "\"threads\":1,\"data_sha256\":\"" DIGEST                                                                                    \
+    "\",\"train_images\":6,\"validation_images\":0,\"test_images\":6,\"initial\":null,\"parameters\":10,"                        \
     "\"memory_bytes\":100,\"resumed\":null}"
 #define DIGEST "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+
+#define PROGRESS                                                                                                       \
+    "{\"type\":\"progress\",\"seq\":7,\"epoch\":1,\"epochs\":2,\"phase\":\"train\",\"step\":0,\"steps\":5,\"loss\":1," \
+    "\"images_per_second\":1,\"seconds_left\":1,\"gpu\":"
 
 /* Lines with seq 7; a part of the complaint, or NULL for a good line. */
 static const struct {
     const char *line, *complaint;
 } lines[] = {
-    {"{\"type\":\"hello\",\"seq\":7,\"protocol\":2," HELLO_REST, NULL},
+    {"{\"type\":\"hello\",\"seq\":7,\"protocol\":3," HELLO_REST, NULL},
     {"{\"type\":\"hello\",\"seq\":7,\"protocol\":1," HELLO_REST, "protocol"},
     {"{\"type\":\"hello\",\"seq\":7," HELLO_REST, "lacks \"protocol\""},
-    {"{\"type\":\"hello\",\"seq\":7,\"protocol\":2,\"more\":1," HELLO_REST, "fields"},
+    {"{\"type\":\"hello\",\"seq\":7,\"protocol\":3,\"more\":1," HELLO_REST, "fields"},
     {"{\"type\":\"done\",\"seq\":7,\"epochs\":5,\"stopped_early\":false,\"best_epoch\":null}", NULL},
     {"{\"type\":\"done\",\"seq\":7,\"epochs\":5,\"stopped_early\":true,\"best_epoch\":5}", NULL},
     {"{\"type\":\"done\",\"seq\":7,\"epochs\":5,\"stopped_early\":true,\"best_epoch\":null}", "without a best epoch"},
@@ -62,14 +67,18 @@ static const struct {
     {"{\"type\":\"checkpoint\",\"seq\":7,\"epoch\":0,\"step\":3,\"file\":\"../a\",\"bytes\":9}", "outside"},
     {"{\"type\":\"checkpoint\",\"seq\":7,\"epoch\":0,\"step\":-1,\"file\":\"a\",\"bytes\":9}", "step"},
     {"{\"type\":\"progress\",\"seq\":7,\"epoch\":1,\"epochs\":2,\"phase\":\"validation\",\"step\":0,\"steps\":5,\"loss\":null,"
-     "\"images_per_second\":null,\"seconds_left\":null}",
+     "\"images_per_second\":null,\"seconds_left\":null,\"gpu\":null}",
      NULL},
     {"{\"type\":\"progress\",\"seq\":7,\"epoch\":1,\"epochs\":2,\"phase\":\"lunch\",\"step\":0,\"steps\":5,\"loss\":1,"
-     "\"images_per_second\":1,\"seconds_left\":1}",
+     "\"images_per_second\":1,\"seconds_left\":1,\"gpu\":null}",
      "phase"},
     {"{\"type\":\"progress\",\"seq\":7,\"epoch\":1,\"epochs\":2,\"phase\":\"train\",\"step\":0,\"steps\":5,\"loss\":1,"
      "\"images_per_second\":-1,\"seconds_left\":1}",
      "images_per_second"},
+    {PROGRESS "{\"temperature_c\":61.5,\"utilization\":1,\"power_w\":null,\"memory_used_bytes\":5}}", NULL},
+    {PROGRESS "{\"temperature_c\":61.5,\"utilization\":93,\"power_w\":1,\"memory_used_bytes\":5}}", "utilization"},
+    {PROGRESS "{\"temperature_c\":61.5,\"utilization\":1,\"power_w\":1}}", "memory_used_bytes"},
+    {PROGRESS "{\"temperature_c\":1,\"utilization\":1,\"power_w\":1,\"memory_used_bytes\":5,\"energy_j\":1}}", "fields"},
 };
 
 /* line must be heard, or (complaint not NULL) refused with words that hold it. */
@@ -104,13 +113,16 @@ static const char epoch_line[] =
     "\"layers\":{\"weights\":{\"name\":[\"conv1\"],\"gradient_norm\":[0.1],\"weight_norm\":[2],\"update_ratio\":[null]},"
     "\"activations\":{\"name\":[\"relu1\",\"add1\"],\"mean\":[0.5,-0.5],\"deviation\":[1,1],\"dead\":[0.25,null]}},"
     "\"weights_sha256\":\"" DIGEST "\",\"exported_sha256\":\"" DIGEST
-    "\",\"best\":null,\"lr\":0.1,\"seconds\":1.5,\"images_per_second\":100.0}";
+    "\",\"best\":null,\"lr\":0.1,\"seconds\":1.5,\"images_per_second\":100.0,\"gpu\":null}";
 
 /* The good epoch with one text in place of another, and what must be said of that. */
 static const struct {
     const char *text, *instead, *complaint;
 } changes[] = {
     {"\"loss\":1,", "\"loss\":1e3,", NULL},
+    {"\"gpu\":null", "\"gpu\":{\"temperature_c\":1,\"utilization\":0,\"power_w\":0,\"memory_used_bytes\":0,\"energy_j\":1.5}",
+     NULL},
+    {"\"gpu\":null", "\"gpu\":{\"temperature_c\":1,\"utilization\":0,\"power_w\":0,\"memory_used_bytes\":0}", "energy_j"},
     {"\"validation\":null", "\"validation\":{\"loss\":1,\"accuracy\":1,\"top5\":null}", "\"best\""},
     {"\"best\":null", "\"best\":true", "\"best\""},
     {"\"validation\":null", "\"validation\":{\"loss\":1,\"accuracy\":1,\"top5\":0.5}", "\"top5\""},
@@ -182,19 +194,32 @@ static void test_message_content(void **state) {
     message_done(&message);
 }
 
+#define DEVICE(id)                                                                                                       \
+    "{\"id\":\"" id "\",\"name\":\"c\",\"threads\":2,\"memory_bytes\":1,\"memory_free_bytes\":null,\"compute\":\"9.0\"," \
+    "\"driver\":null,\"profile\":{\"any\":1},\"note\":null,\"backends\":[{\"name\":\"ref\",\"version\":\"1\","           \
+    "\"precisions\":[\"f32\"]}],\"unusable\":[]}"
+#define PROBE(devices) \
+    "{\"protocol\":3,\"devices\":[" devices "],\"datasets\":[{\"name\":\"shapes\",\"available\":true,\"reason\":null}]}"
+
 static void test_probe_answers(void **state) {
     (void)state;
-    static const char good[] = "{\"protocol\":2,\"devices\":[{\"id\":\"cpu\",\"name\":\"c\",\"threads\":2,\"memory_bytes\":1,"
-                               "\"backends\":[{\"name\":\"ref\",\"version\":\"1\",\"precisions\":[\"f32\"]}],\"unusable\":[]}],"
-                               "\"datasets\":[{\"name\":\"shapes\",\"available\":true,\"reason\":null}]}";
-    static const char bad[] = "{\"protocol\":2,\"devices\":[{\"id\":\"\",\"name\":\"c\",\"threads\":2,\"memory_bytes\":1,"
-                              "\"backends\":[],\"unusable\":[]}],\"datasets\":[]}";
-    struct err err = {0}, none = {0};
+    static const char good[] = PROBE(DEVICE("cpu") "," DEVICE("GPU-1"));
+    static const struct {
+        const char *answer, *complaint;
+    } bad[] = {{PROBE(DEVICE("")), "\"id\" of devices"},
+               {PROBE(DEVICE("../cpu")), "impossible id"},
+               {PROBE(DEVICE(".")), "impossible id"},
+               {PROBE(DEVICE("cpu") "," DEVICE("GPU-1") "," DEVICE("cpu")), "two devices with the id \"cpu\""}};
+    struct err none = {0};
     json_t *answer = message_parse_probe(good, sizeof good - 1, &none);
     assert_non_null(answer);
     json_decref(answer);
-    assert_null(message_parse_probe(bad, sizeof bad - 1, &err));
-    assert_non_null(strstr(err.text, "\"id\" of devices"));
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        struct err err = {0};
+        assert_null(message_parse_probe(bad[i].answer, strlen(bad[i].answer), &err));
+        if (strstr(err.text, bad[i].complaint) == NULL)
+            fail_msg("%s: %s", bad[i].answer, err.text);
+    }
     for (size_t size = 0; size < sizeof good - 1; size++) { /* cut anywhere: refused, never read beyond */
         char *cut = malloc(size + 1);
         memcpy(cut, good, size);

@@ -59,11 +59,20 @@ static void test_compare_and_set(void **state) {
     job_done(&job);
 }
 
-static void claim(struct rig *rig, const char *expected) {
+static bool all_but(void *arg, const struct job *job) {
+    const char *id = arg;
+    return strcmp(job->id, id) != 0;
+}
+
+/* The oldest job that is not this one must be the expected one (NULL: there is none). */
+static void claim_other(struct rig *rig, const char *id, const char *expected) {
     struct err err = {0};
     struct job job;
     bool found = false;
-    assert_int_equal(store_job_claim(rig->store, "cpu", &job, &found, &err), 0);
+    char unfit[JOB_ID_MAX];
+    snprintf(unfit, sizeof unfit, "%s", id);
+    struct job_claim claim = {.device = "cpu", .fits = all_but, .arg = unfit};
+    assert_int_equal(store_job_claim(rig->store, &claim, &job, &found, &err), 0);
     assert_true(found == (expected != NULL));
     if (!found)
         return;
@@ -71,6 +80,29 @@ static void claim(struct rig *rig, const char *expected) {
     assert_int_equal(job.state, JOB_STARTING);
     assert_string_equal(job.device, "cpu");
     job_done(&job);
+}
+
+static void claim(struct rig *rig, const char *expected) {
+    claim_other(rig, "", expected);
+}
+
+/* A job that does not fit waits, and does not hold up those behind it. */
+static void test_claims_what_fits(void **state) {
+    struct rig *rig = *state;
+    char ids[2][JOB_ID_MAX];
+    struct err err = {0};
+    for (int i = 0; i < 2; i++)
+        rig_add(rig, 1, ids[i]);
+    int64_t arrivals = store_job_arrivals(rig->store);
+    assert_int_equal(arrivals, 2);
+    claim_other(rig, ids[0], ids[1]);
+    claim_other(rig, ids[0], NULL);
+    assert_int_equal(store_job_arrivals(rig->store), arrivals);
+    assert_int_equal(rig_move(rig, ids[1], JOB_QUEUED, &err), 0);
+    assert_int_equal(store_job_arrivals(rig->store), arrivals + 1);
+    claim(rig, ids[0]);
+    claim(rig, ids[1]);
+    rig_commit(rig);
 }
 
 static void test_queue_is_first_in_first_out(void **state) {
@@ -448,6 +480,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_every_move, rig_setup, rig_teardown),
         cmocka_unit_test_setup_teardown(test_compare_and_set, rig_setup, rig_teardown),
         cmocka_unit_test_setup_teardown(test_queue_is_first_in_first_out, rig_setup, rig_teardown),
+        cmocka_unit_test_setup_teardown(test_claims_what_fits, rig_setup, rig_teardown),
         cmocka_unit_test_setup_teardown(test_attempts_and_tries, rig_setup, rig_teardown),
         cmocka_unit_test_setup_teardown(test_success_needs_every_epoch, rig_setup, rig_teardown),
         cmocka_unit_test_setup_teardown(test_early_stop_succeeds, rig_setup, rig_teardown),

@@ -1,0 +1,146 @@
+/* Self-checks of GPUs. A worker writes what it found into DATA/self-check/ID.json; a device without a record that fits its driver
+ * and its cuDNN makes a short one before its first job, and gets no jobs when that fails. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "common/file.h"
+#include "common/json.h"
+#include "common/log.h"
+#include "server/sched/private.h"
+
+enum { RECORD_MAX = 1 << 20, REPORT_MAX = 1 << 20, CHECK_TIMEOUT_MS = 120000 };
+static const char what[] = "its short self-check";
+
+/* --- the record --- */
+
+static bool is_record(const json_t *record) {
+    const json_t *feature;
+    size_t i;
+    json_array_foreach(json_object_get(record, "features"), i, feature) {
+        if (!json_is_string(feature) || strchr(json_string_value(feature), ',') != NULL)
+            return false;
+    }
+    return json_is_string(json_object_get(record, "driver")) && json_is_string(json_object_get(record, "cudnn")) &&
+           json_is_array(json_object_get(record, "features")) && json_is_boolean(json_object_get(record, "passed")) &&
+           json_is_array(json_object_get(record, "items"));
+}
+
+static void forget(struct device *device) {
+    json_decref(device->record);
+    device->record = NULL;
+    device->recorded_us = 0;
+}
+
+void check_read(struct device *device) {
+    enum { US = 1000000 };
+    char path[PATH_MAX], *text = NULL;
+    size_t size = 0;
+    struct stat info;
+    struct err why = {0};
+    forget(device);
+    if ((size_t)snprintf(path, sizeof path, "%s/self-check/%s.json", device->sched->data_dir, device->id) >= sizeof path)
+        return;
+    if (stat(path, &info) != 0 || file_read(path, RECORD_MAX, &text, &size, &why) != 0)
+        return; /* it made none yet, or its next one replaces it */
+    device->record = json_parse(text, size, &why);
+    device->recorded_us = (int64_t)info.st_mtim.tv_sec * US + info.st_mtim.tv_nsec / 1000;
+    free(text);
+    if (is_record(device->record))
+        return;
+    log_line("warning", "self-check-unreadable", "device", device->id, "file", path, (char *)NULL);
+    forget(device);
+}
+
+static const json_t *version_of(const json_t *card, const char *backend) {
+    const json_t *item;
+    size_t i;
+    json_array_foreach(json_object_get(card, "backends"), i, item) {
+        if (strcmp(json_string_value(json_object_get(item, "name")), backend) == 0)
+            return json_object_get(item, "version");
+    }
+    return NULL;
+}
+
+bool check_holds(const struct device *device, const json_t *card) {
+    const json_t *record = device->record, *version = version_of(card, "cudnn");
+    return json_is_true(json_object_get(record, "passed")) && version != NULL &&
+           json_equal(json_object_get(record, "cudnn"), version) &&
+           json_equal(json_object_get(record, "driver"), json_object_get(card, "driver"));
+}
+
+json_t *check_json(const struct device *device) {
+    char at[LOG_TIME_SIZE];
+    if (device->record == NULL)
+        return json_null();
+    log_time(device->recorded_us, at);
+    return json_pack("{s:O, s:s, s:O, s:O}", "passed", json_object_get(device->record, "passed"), "at", at, "driver",
+                     json_object_get(device->record, "driver"), "features", json_object_get(device->record, "features"));
+}
+
+/* --- the short check --- */
+
+/* The first item of a record that failed. */
+static void explain(const json_t *record, struct err *why) {
+    const json_t *item;
+    size_t i;
+    json_array_foreach(json_object_get(record, "items"), i, item) {
+        const char *name = json_string_value(json_object_get(item, "item"));
+        const char *text = json_string_value(json_object_get(item, "text"));
+        if (json_is_true(json_object_get(item, "passed")) || json_is_true(json_object_get(item, "skipped")))
+            continue;
+        *why = (struct err){0};
+        err_set(why, ERR_DEVICE, "%s failed: %.80s: %.300s", what, name != NULL ? name : "an item",
+                text != NULL ? text : "no reason was told");
+        return;
+    }
+}
+
+static void failed(struct device *device, const struct err *why) {
+    if (why->code == ERR_UNSUPPORTED)
+        log_line("warning", "self-check-ignored", "device", device->id, "reason", why->text, (char *)NULL);
+    else
+        device_drain(device->sched, device->id, why->text);
+}
+
+static void answered(void *arg, const char *text, size_t size, const struct err *why) {
+    struct device *device = arg;
+    struct err reason = *why;
+    int64_t before_us = device->recorded_us;
+    (void)size;
+    errand_free(device->check);
+    device->check = NULL;
+    check_read(device);
+    if (device->recorded_us != before_us) /* else it is an older check's */
+        explain(device->record, &reason);
+    if (text == NULL)
+        failed(device, &reason);
+    else
+        log_line("info", "self-check-passed", "device", device->id, (char *)NULL);
+    sched_look(device->sched);
+}
+
+static int start(struct device *device, struct err *err) {
+    struct launch_env env = {0};
+    if (launch_env_make(device->sched, device->id, &env, err) != 0)
+        return -1;
+    struct errand_options options = {.sched = device->sched,
+                                     .what = what,
+                                     .args = (const char *const[]){"--self-check", "--brief", "--device", device->id, NULL},
+                                     .env = &env,
+                                     .nice = WORKER_NICE,
+                                     .answer_max = REPORT_MAX,
+                                     .timeout_ms = CHECK_TIMEOUT_MS,
+                                     .fn = answered,
+                                     .arg = device};
+    int rc = errand_new(&options, &device->check, err);
+    launch_env_done(&env);
+    return rc;
+}
+
+void check_start(struct device *device) {
+    struct err why = {0};
+    if (start(device, &why) != 0)
+        failed(device, &why);
+}
