@@ -25,6 +25,12 @@
 
 enum { KERNEL_THREADS = 256 };
 
+/* enum spec_activation, enum spec_optimizer and RNG_DROPOUT, whose headers a compiler for the device cannot read: load.c asserts
+ * that they agree. */
+enum { KERNEL_RELU, KERNEL_LEAKY_RELU, KERNEL_ELU, KERNEL_GELU, KERNEL_SILU, KERNEL_SIGMOID, KERNEL_TANH, KERNEL_IDENTITY };
+enum { KERNEL_SGD, KERNEL_ADAM, KERNEL_ADAMW, KERNEL_RMSPROP };
+enum { KERNEL_RANDOM_DROPOUT = 5 };
+
 /* --- what goes to the device with each step, and what comes back --- */
 
 /* Region STAGING: this struct in its first KERNEL_STEP_BYTES, then [batch] each of struct kernel_sample. */
@@ -78,7 +84,7 @@ struct kernel_images {
 };
 
 /* Mean grey of each sample's image after rotation and brightness, as batch.c of the trainer computes it: pixels in order, in
- * double; grey[i] of sample i. Does nothing unless step->contrasts. One thread an image. Looks at n. */
+ * double; grey[i] of sample i. Does nothing unless step->contrasts. One block an image, in strides. Looks at n. */
 struct kernel_grey {
     DEVICE(const struct kernel_step) step;
     DEVICE(const struct kernel_sample) samples;
@@ -100,7 +106,7 @@ struct kernel_augment {
 
 /* Stage 1 of batch norm's statistics over the rows (image, pixel) of the first n images: slice s of `slices` takes rows
  * [s rows / slices, (s + 1) rows / slices). partial[s][0][cp] gets the mean of the slice, partial[s][1][cp] the sum of squared
- * deviations from it (double). Blocks: slices x ceil(cp / 64) (y). Looks at n. */
+ * deviations from it (double). Blocks: slices (in strides) x ceil(cp / 64) (y). Looks at n. */
 struct kernel_norm_partial {
     DEVICE(const void) x;
     DEVICE(double) partial;
@@ -108,9 +114,9 @@ struct kernel_norm_partial {
     int32_t pixels, cp, slices, bf16;
 };
 
-/* Stage 2: combines the slices in their order (Chan, Golub, LeVeque 1979) in double; mean and inverse = 1 / sqrt(var + epsilon)
- * with the biased variance into saved [2][cp]; running statistics [c...] move by momentum, the variance unbiased (0 where there
- * is a single value). Looks at n. One thread a channel. */
+/* Stage 2: combines the slices in a fixed order (Chan, Golub, LeVeque 1979) in double; mean and inverse = 1 / sqrt(var + epsilon)
+ * with the biased variance into saved [2][cp]; running statistics [cp] of the c channels move by momentum, the variance
+ * unbiased (0 where there is a single value). Looks at n. One block eight channels, in strides. */
 struct kernel_norm_finish {
     DEVICE(const double) partial;
     DEVICE(const struct kernel_step) step;
@@ -122,7 +128,7 @@ struct kernel_norm_finish {
 };
 
 /* y = gamma (x - mean) inverse + beta (+ add) (then ReLU). saved: [2][cp] mean and inverse of this step; or, where saved is 0,
- * running_mean and running_var with epsilon. gamma, beta are [cp] with zeros in padding. */
+ * running_mean and running_var with epsilon. All of these are [cp]; gamma and beta have zeros in padding. */
 struct kernel_norm_apply {
     DEVICE(const void) x;
     DEVICE(const void) add; /* 0: none */
@@ -151,8 +157,8 @@ struct kernel_back_partial {
     int32_t pixels, batch, c, cp, slices, groups, bf16, dy_wide;
 };
 
-/* Stage 2, of any of these sums: a[channel] = sum of partial[s][0], b[channel] = sum of partial[s][1], in the order of slices; as
- * f32; a or b may be null. One thread a channel. */
+/* Stage 2, of any of these sums: a[channel] = sum of partial[s][0], b[channel] = sum of partial[s][1], in a fixed order of
+ * slices; as f32; zeros in padding; a or b may be null. One block eight channels, in strides. */
 struct kernel_back_finish {
     DEVICE(const double) partial;
     DEVICE(float) a; /* [cp]: the gradient of beta or of a bias */
@@ -238,7 +244,7 @@ struct kernel_act_back {
     int32_t c, cp, activation, bf16, accumulate;
 };
 
-/* y = a + b (then ReLU); b may be null: y = a. */
+/* y = a + b (then ReLU); b may be null: y = a. count is a multiple of 8. */
 struct kernel_add {
     DEVICE(const void) a;
     DEVICE(const void) b;
@@ -247,7 +253,7 @@ struct kernel_add {
     int32_t relu, bf16;
 };
 
-/* dx = dy where y > 0 (everywhere when y is null). */
+/* dx = dy where y > 0 (everywhere when y is null). count is a multiple of 8. */
 struct kernel_mask {
     DEVICE(const void) dy;
     DEVICE(const void) y;
@@ -354,8 +360,8 @@ struct kernel_conv_back_x {
     int32_t bf16, w_narrow, dy_wide, accumulate;
 };
 
-/* dw from x and dy; f32, or bf16 when dw_narrow. Padding gets zeros. One block a weight (grid-stride), its threads' parts added
- * in a fixed order. */
+/* dw from x and dy; f32, or bf16 when dw_narrow. Padding gets zeros. One block up to eight neighbouring weights, in strides: ocp
+ * * kernel_h * kernel_w * ceil(wi / 8) blocks at most have work; its threads' parts are added in a fixed order. */
 struct kernel_conv_back_w {
     DEVICE(const void) x;
     DEVICE(const void) dy;
@@ -369,7 +375,7 @@ struct kernel_conv_back_w {
 /* Of each image: softmax of the logits [batch][cp], loss and correctness as struct backend_batch and backend_result say;
  * dlogits = (softmax - smoothed target) / n where it is not null, zeros in rows from n on. Targets are plain (share 1, no
  * smoothing) when dlogits is null. Logits and dlogits are f32, also in bf16 plans, unless bf16: then the layer before the loss is
- * none that can write f32 (struct gpu_value.wide is false). One thread an image. Looks at n. */
+ * none that can write f32 (struct gpu_value.wide is false). One block eight images, in strides. Looks at n. */
 struct kernel_loss {
     DEVICE(const void) logits;
     DEVICE(const struct kernel_step) step;

@@ -15,6 +15,11 @@
 #define RESIDUUM_KERNELS
 #include "server/backend/cudnn/kernels/kernels.h"
 
+/* What a thread loads or stores at once: 16 bytes, aligned to 16. */
+struct words {
+    uint32_t v[4];
+};
+
 #ifdef __CUDACC__
 
 struct launch {
@@ -35,8 +40,27 @@ struct launch {
 /* An address that stands in memory of the device. */
 #define STORED(launch, address) (address)
 
+FUNCTION float float_of_bits(uint32_t bits) {
+    return __uint_as_float(bits);
+}
+
+FUNCTION uint32_t bits_of_float(float value) {
+    return __float_as_uint(value);
+}
+
+FUNCTION struct words load_words(const void *from) {
+    uint4 vector = *(const uint4 *)from;
+    struct words words = {{vector.x, vector.y, vector.z, vector.w}};
+    return words;
+}
+
+FUNCTION void store_words(void *to, const struct words *words) {
+    *(uint4 *)to = make_uint4(words->v[0], words->v[1], words->v[2], words->v[3]);
+}
+
 #else
 
+#include <assert.h>
 #include <math.h>
 #include <stddef.h>
 #include <string.h>
@@ -56,6 +80,30 @@ struct launch {
     for (uint32_t turns = 0, thread = launch->threads[0]; turns < KERNEL_THREADS; thread = launch->threads[++turns])
 #define STORED(launch, address) \
     ((address) == NULL ? (address) : (__typeof__(address))(const void *)((const char *)(address) + (launch)->shift))
+
+FUNCTION float float_of_bits(uint32_t bits) {
+    float value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+FUNCTION uint32_t bits_of_float(float value) {
+    uint32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    return bits;
+}
+
+FUNCTION struct words load_words(const void *from) {
+    struct words words;
+    assert((uintptr_t)from % sizeof words == 0);
+    memcpy(&words, from, sizeof words);
+    return words;
+}
+
+FUNCTION void store_words(void *to, const struct words *words) {
+    assert((uintptr_t)to % sizeof *words == 0);
+    memcpy(to, words, sizeof *words);
+}
 
 #define KERNEL_PROTOTYPE(name, addresses) KERNEL(name);
 KERNELS(KERNEL_PROTOTYPE)
