@@ -41,7 +41,7 @@ objects = $(patsubst %.c,$(O)/%.o,$(wildcard $(1)/*.c))
 # An archive, so that a program links only what it uses (sha256.o needs nettle, loop.o nothing of the client).
 COMMON := $(B)/libcommon.a
 STORE := $(call objects,server/store) $(O)/gen/migrations.o
-GRAPH := $(call objects,server/graph)
+GRAPH := $(call objects,server/graph) $(O)/gen/gpu_profiles.o
 TRAIN := $(call objects,server/train)
 SCHED := $(call objects,server/sched)
 API := $(call objects,server/api) $(O)/gen/openapi.o
@@ -149,6 +149,9 @@ $(B)/gen/openapi.c: server/api/openapi_to_c.py server/api/openapi.yaml
 
 $(B)/gen/migrations.c: migrations/embed.py $(wildcard migrations/*.sql)
 	$(PYTHON) migrations/embed.py migrations $@
+
+$(B)/gen/gpu_profiles.c: server/graph/profiles/embed.py $(wildcard server/graph/profiles/*.json)
+	$(PYTHON) $< server/graph/profiles $@
 
 $(B)/web/%: web/%
 	@install -D -m 644 $< $@

@@ -24,7 +24,7 @@ static const struct row rows[] = {
     {"", "dataset", ROW_TEXT, AT(dataset), .min = 1, .max = 32, .required = true},
     {"", "pad", ROW_INT, AT(pad), .max = 32},
     {"", "epochs", ROW_INT, AT(epochs), .min = 1, .max = 10000, .initial = 5},
-    {"", "batch_size", ROW_INT, AT(batch_size), .min = 1, .max = 4096, .initial = 128},
+    {"", "batch_size", ROW_INT, AT(batch_size), .min = 1, .max = SPEC_BATCH_MAX, .initial = 128},
     {"", "seed", ROW_SEED, AT(seed), .max = 9007199254740991.0, .initial = 1},
     {"", "precision", ROW_CHOICE, AT(precision), .initial = PRECISION_F32, .choices = choices_precision},
     {"", "backend", ROW_CHOICE, AT(backend), .initial = BACKEND_AUTO, .choices = choices_backend},

@@ -35,7 +35,7 @@ const char *spec_precision_name(enum spec_precision value);
 const char *spec_backend_name(enum spec_backend value);
 const char *spec_activation_name(enum spec_activation value);
 
-enum { SPEC_LIST_MAX = 32 };
+enum { SPEC_LIST_MAX = 32, SPEC_BATCH_MAX = 4096 };
 struct spec_list {
     int n, values[SPEC_LIST_MAX];
 };

@@ -191,11 +191,11 @@ struct gpu_job {
 int gpu_need(const struct gpu_job *job, int64_t memory_bytes, struct gpu_need *ret_need, struct err *err);
 
 /* Fails with ERR_UNSUPPORTED at /batch_size when it needs more than free_bytes of a device: the text gives the need, what is free
- * and the largest batch that fits, or that none does. ERR_UNSUPPORTED at /precision when the compute capability lacks it. */
+ * and the largest batch that fits; at /model when none does; at /precision when the compute capability lacks it. */
 int gpu_need_check(const struct gpu_job *job, const struct gpu_profile *profile, int64_t free_bytes, struct gpu_need *ret_need,
                    struct err *err);
 
-/* The largest batch that fits, found by bisection; 0: not even one image. */
+/* The largest batch that fits, found by bisection up to SPEC_BATCH_MAX; 0: not even one image; -1: no memory to find out. */
 int gpu_largest_batch(const struct gpu_job *job, int64_t memory_bytes, int64_t free_bytes);
 
 #endif

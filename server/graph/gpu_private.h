@@ -38,4 +38,10 @@ int gpu_place(struct gpu_block *blocks, int n, int64_t *ret_bytes, struct err *e
 /* Makes plan->params and chunks_n, and sets the sizes of the regions from MASTER to GRADIENT. */
 int gpu_params_lay(struct gpu_plan *plan, const struct graph *graph, struct err *err);
 
+/* --- profiles/embed.py: the built-in profiles, sorted by name, and their JSON texts --- */
+
+extern const struct gpu_profile gpu_builtin_profiles[];
+extern const char *const gpu_builtin_texts[];
+extern const size_t gpu_builtin_n;
+
 #endif

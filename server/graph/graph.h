@@ -47,6 +47,9 @@ struct graph_shape {
 
 enum { GRAPH_INPUTS_MAX = 8, GRAPH_NODES_MAX = 4096, GRAPH_NAME_MAX = 64 };
 
+/* Images of a validation or test step: enough to be fast, little enough to need no memory worth mentioning. */
+enum { GRAPH_EVALUATION_BATCH = 128 };
+
 /* What a graph may need at most; graph_add refuses more. */
 enum {
     GRAPH_PARAMETERS_MAX = 200000000, /* trainable values */

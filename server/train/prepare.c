@@ -6,9 +6,6 @@
 #include "server/train/private.h"
 #include "server/train/say.h"
 
-/* Images of a validation or test step: enough to be fast, little enough to need no memory worth mentioning. */
-enum { EVALUATOR_BATCH = 128 };
-
 static int at_most(int n, int limit) {
     return n < limit ? n : limit;
 }
@@ -22,7 +19,7 @@ static int build_graph(struct trainer *t, struct err *err) {
 static void bound_batches(struct trainer *t) {
     int images = t->data.card->train_images, limit = t->spec->train_limit;
     t->batch = at_most(t->spec->batch_size, limit > 0 ? at_most(limit, images) : images);
-    t->evaluator_batch = EVALUATOR_BATCH;
+    t->evaluator_batch = GRAPH_EVALUATION_BATCH;
 }
 
 static void take_counts(struct trainer *t) {
