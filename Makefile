@@ -48,7 +48,10 @@ API := $(call objects,server/api) $(O)/gen/openapi.o
 CLIENT := $(call objects,client)
 REF := $(call objects,server/backend/ref)
 ONEDNN := $(call objects,server/backend/onednn)
-CUDNN_MODULE := $(call objects,server/backend/cudnn)
+# The GPU's own kernels: as C, for tests; and what the module loads onto a device.
+KERNELS := $(patsubst %,server/backend/cudnn/kernels/%.c,conv element group images loss norm update window)
+KERNELS_C := $(KERNELS:%.c=$(O)/%.o) $(O)/server/backend/cudnn/kernels/host.o
+CUDNN_MODULE := $(call objects,server/backend/cudnn) $(O)/server/backend/cudnn/kernels/load.o $(O)/gen/kernels.o
 
 # What a module may use of common: nothing that needs jansson (floors: a module links its own library only).
 MODULE_COMMON := $(O)/common/err.o $(O)/common/rng.o
@@ -126,6 +129,8 @@ $(O)/server/backend/cudnn/%.o: ALL_CFLAGS += $(CUDNN_CFLAGS)
 $(O)/tests/gpu/%.o: ALL_CFLAGS += $(CUDNN_CFLAGS)
 
 $(O)/server/backend/onednn/%.o: ALL_CFLAGS += -fopenmp -O3
+# As nvcc's --fmad=false: the same arithmetic on both sides.
+$(O)/server/backend/cudnn/kernels/%.o: ALL_CFLAGS += -ffp-contract=off
 
 # Objects depend on how they are compiled, not on every change of this file.
 FLAGS := $(CC) $(ALL_CFLAGS)
@@ -149,6 +154,9 @@ $(B)/gen/openapi.c: server/api/openapi_to_c.py server/api/openapi.yaml
 
 $(B)/gen/migrations.c: migrations/embed.py $(wildcard migrations/*.sql)
 	$(PYTHON) migrations/embed.py migrations $@
+
+$(B)/gen/kernels.c: $(addprefix server/backend/cudnn/kernels/,build.py kernels.cu kernels.h access.h target.h) $(KERNELS) common/augment.h
+	$(PYTHON) $< $@ $(NVCC)
 
 $(B)/gen/gpu_profiles.c: server/graph/profiles/embed.py $(wildcard server/graph/profiles/*.json)
 	$(PYTHON) $< server/graph/profiles $@

@@ -7,12 +7,33 @@
 
 /* --- the elements of a thread --- */
 
-FUNCTION int64_t first_element(const struct launch *launch, uint32_t thread) {
-    return (int64_t)launch->block_x * KERNEL_THREADS + thread;
+enum { LANES = 8 };
+
+/* Mostly an element is a group of eight channels of a pixel. There are at most KERNEL_GROUPS_MAX of them, because a GPU divides
+ * 32 bits much faster than 64. */
+FUNCTION uint32_t groups_of(int64_t rows, int32_t cp) {
+    return (uint32_t)(rows * (cp / LANES));
 }
 
-FUNCTION int64_t stride(const struct launch *launch) {
-    return (int64_t)launch->blocks_x * KERNEL_THREADS;
+FUNCTION uint32_t first_element(const struct launch *launch, uint32_t thread) {
+    return launch->block_x * KERNEL_THREADS + thread;
+}
+
+FUNCTION uint32_t stride(const struct launch *launch) {
+    return launch->blocks_x * KERNEL_THREADS;
+}
+
+/* The first of the eight channels of group number i. */
+FUNCTION int32_t channel_of(uint32_t i, int32_t cp) {
+    return (int32_t)(i % (uint32_t)(cp / LANES)) * LANES;
+}
+
+FUNCTION uint32_t row_of(uint32_t i, int32_t cp) {
+    return i / (uint32_t)(cp / LANES);
+}
+
+FUNCTION int64_t value_of(uint32_t i) {
+    return (int64_t)i * LANES;
 }
 
 /* --- bf16 --- */
@@ -47,8 +68,6 @@ FUNCTION void add_to(void *y, int64_t at, int32_t bf16, int32_t accumulate, floa
 }
 
 /* --- eight neighbouring values, the first of which has an index that is a multiple of eight --- */
-
-enum { LANES = 8 };
 
 struct lanes {
     float v[LANES];

@@ -62,26 +62,24 @@ FUNCTION float act_derivative(int32_t activation, float x) {
 
 KERNEL(act) {
     PHASE(thread) {
-        int32_t groups = p->cp / LANES;
-        for (int64_t i = first_element(launch, thread); i < p->rows * groups; i += stride(launch)) {
-            struct lanes x = load_lanes(p->x, i * LANES, p->bf16);
+        for (uint32_t i = first_element(launch, thread); i < groups_of(p->rows, p->cp); i += stride(launch)) {
+            struct lanes x = load_lanes(p->x, value_of(i), p->bf16);
             for (int k = 0; k < LANES; k++)
                 x.v[k] = act_value(p->activation, x.v[k]);
-            clear_padding(&x, (int32_t)(i % groups) * LANES, p->c);
-            store_lanes(p->y, i * LANES, p->bf16, &x);
+            clear_padding(&x, channel_of(i, p->cp), p->c);
+            store_lanes(p->y, value_of(i), p->bf16, &x);
         }
     }
 }
 
 KERNEL(act_back) {
     PHASE(thread) {
-        int32_t groups = p->cp / LANES;
-        for (int64_t i = first_element(launch, thread); i < p->rows * groups; i += stride(launch)) {
-            struct lanes x = load_lanes(p->x, i * LANES, p->bf16), dx = load_lanes(p->dy, i * LANES, p->bf16);
+        for (uint32_t i = first_element(launch, thread); i < groups_of(p->rows, p->cp); i += stride(launch)) {
+            struct lanes x = load_lanes(p->x, value_of(i), p->bf16), dx = load_lanes(p->dy, value_of(i), p->bf16);
             for (int k = 0; k < LANES; k++)
                 dx.v[k] *= act_derivative(p->activation, x.v[k]);
-            clear_padding(&dx, (int32_t)(i % groups) * LANES, p->c);
-            add_lanes(p->dx, i * LANES, p->bf16, p->accumulate, &dx);
+            clear_padding(&dx, channel_of(i, p->cp), p->c);
+            add_lanes(p->dx, value_of(i), p->bf16, p->accumulate, &dx);
         }
     }
 }
@@ -90,38 +88,38 @@ KERNEL(act_back) {
 
 KERNEL(add) {
     PHASE(thread) {
-        for (int64_t i = first_element(launch, thread); i < p->count / LANES; i += stride(launch)) {
-            struct lanes sum = load_lanes(p->a, i * LANES, p->bf16), b = no_lanes();
+        for (uint32_t i = first_element(launch, thread); i < groups_of(p->count / LANES, LANES); i += stride(launch)) {
+            struct lanes sum = load_lanes(p->a, value_of(i), p->bf16), b = no_lanes();
             if (p->b)
-                b = load_lanes(p->b, i * LANES, p->bf16);
+                b = load_lanes(p->b, value_of(i), p->bf16);
             for (int k = 0; k < LANES; k++) {
                 float y = p->b ? sum.v[k] + b.v[k] : sum.v[k];
                 sum.v[k] = p->relu ? relu_of(y) : y;
             }
-            store_lanes(p->y, i * LANES, p->bf16, &sum);
+            store_lanes(p->y, value_of(i), p->bf16, &sum);
         }
     }
 }
 
 KERNEL(mask) {
     PHASE(thread) {
-        for (int64_t i = first_element(launch, thread); i < p->count / LANES; i += stride(launch)) {
-            struct lanes g = passed(p->dy, p->bf16, p->y, p->bf16, i * LANES);
-            add_lanes(p->dx, i * LANES, p->bf16, p->accumulate, &g);
+        for (uint32_t i = first_element(launch, thread); i < groups_of(p->count / LANES, LANES); i += stride(launch)) {
+            struct lanes g = passed(p->dy, p->bf16, p->y, p->bf16, value_of(i));
+            add_lanes(p->dx, value_of(i), p->bf16, p->accumulate, &g);
         }
     }
 }
 
 KERNEL(bias) {
     PHASE(thread) {
-        int32_t groups = p->cp / LANES, bf16 = p->bf16 && !p->y_wide;
-        for (int64_t i = first_element(launch, thread); i < p->rows * groups; i += stride(launch)) {
-            int32_t channel = (int32_t)(i % groups) * LANES;
-            struct lanes y = load_lanes(p->y, i * LANES, bf16), bias = load_lanes(p->bias, channel, 0);
+        int32_t bf16 = p->bf16 && !p->y_wide;
+        for (uint32_t i = first_element(launch, thread); i < groups_of(p->rows, p->cp); i += stride(launch)) {
+            int32_t channel = channel_of(i, p->cp);
+            struct lanes y = load_lanes(p->y, value_of(i), bf16), bias = load_lanes(p->bias, channel, 0);
             for (int k = 0; k < LANES; k++)
                 y.v[k] += bias.v[k];
             clear_padding(&y, channel, p->c);
-            store_lanes(p->y, i * LANES, bf16, &y);
+            store_lanes(p->y, value_of(i), bf16, &y);
         }
     }
 }
@@ -132,10 +130,10 @@ KERNEL(bias) {
 KERNEL(channels) {
     PHASE(thread) {
         int32_t ends = !p->accumulate && p->to_at + p->count == p->to_c;
-        int32_t width = ends ? p->to_cp - p->to_at : p->count, groups = (width + LANES - 1) / LANES;
-        for (int64_t i = first_element(launch, thread); i < p->rows * groups; i += stride(launch)) {
-            int64_t row = i / groups;
-            int32_t at = (int32_t)(i % groups) * LANES;
+        int32_t width = ends ? p->to_cp - p->to_at : p->count, padded = (width + LANES - 1) / LANES * LANES;
+        for (uint32_t i = first_element(launch, thread); i < groups_of(p->rows, padded); i += stride(launch)) {
+            int64_t row = row_of(i, padded);
+            int32_t at = channel_of(i, padded);
             int32_t copied = p->count - at < LANES ? p->count - at : LANES, written = width - at < LANES ? width - at : LANES;
             struct lanes lanes = load_some(p->from, row * p->from_cp + p->from_at + at, copied, p->bf16);
             add_some(p->to, row * p->to_cp + p->to_at + at, written, p->bf16, p->accumulate, &lanes);
@@ -162,26 +160,26 @@ FUNCTION struct words random_block(uint64_t seed, uint32_t purpose, uint32_t a, 
 }
 
 /* Whether element number e of an image in C,H,W order is dropped. */
-FUNCTION int32_t is_dropped(const struct kernel_dropout *p, int64_t image, int64_t e) {
+FUNCTION int32_t is_dropped(const struct kernel_dropout *p, uint32_t image, uint32_t e) {
     uint32_t place = p->step->epoch + ((uint32_t)p->node << 16);
-    struct words words = random_block(p->step->seed, KERNEL_RANDOM_DROPOUT, place, p->samples[image].sample, (uint32_t)(e / 4));
+    struct words words = random_block(p->step->seed, KERNEL_RANDOM_DROPOUT, place, p->samples[image].sample, e / 4);
     uint32_t word = e % 4 == 0 ? words.v[0] : e % 4 == 1 ? words.v[1] : e % 4 == 2 ? words.v[2] : words.v[3];
     return (float)(word >> 8) * 0x1p-24f < p->rate;
 }
 
 KERNEL(dropout) {
     PHASE(thread) {
-        int64_t pixels = (int64_t)p->h * p->w, groups = p->cp / LANES, count = p->batch * pixels * groups;
+        uint32_t pixels = (uint32_t)(p->h * p->w), count = groups_of((int64_t)p->batch * pixels, p->cp);
         float factor = 1 / (1 - p->rate);
-        for (int64_t i = first_element(launch, thread); i < count; i += stride(launch)) {
-            int64_t image = i / groups / pixels, pixel = i / groups % pixels;
-            int32_t channel = (int32_t)(i % groups) * LANES;
-            struct lanes x = load_lanes(p->x, i * LANES, p->bf16);
+        for (uint32_t i = first_element(launch, thread); i < count; i += stride(launch)) {
+            uint32_t image = row_of(i, p->cp) / pixels, pixel = row_of(i, p->cp) % pixels;
+            int32_t channel = channel_of(i, p->cp);
+            struct lanes x = load_lanes(p->x, value_of(i), p->bf16);
             for (int k = 0; k < LANES; k++)
                 if (channel + k < p->c)
-                    x.v[k] = is_dropped(p, image, (channel + k) * pixels + pixel) ? 0 : x.v[k] * factor;
+                    x.v[k] = is_dropped(p, image, (uint32_t)(channel + k) * pixels + pixel) ? 0 : x.v[k] * factor;
             clear_padding(&x, channel, p->c);
-            add_lanes(p->y, i * LANES, p->bf16, p->accumulate, &x);
+            add_lanes(p->y, value_of(i), p->bf16, p->accumulate, &x);
         }
     }
 }

@@ -3,28 +3,30 @@
 
 /* The values of one image's group: pixel after pixel, `channels` of each. */
 struct group {
-    int64_t at, count; /* of the first one in the tensor; how many */
+    int64_t at;     /* of the first one in the tensor */
+    uint32_t count; /* how many */
     int32_t channels, first, cp;
 };
 
-FUNCTION struct group group_of(int64_t number, int32_t pixels, int32_t c, int32_t cp, int32_t groups) {
+FUNCTION struct group group_of(uint32_t number, int32_t pixels, int32_t c, int32_t cp, int32_t groups) {
     struct group group;
-    int64_t image = number / groups;
+    int64_t image = number / (uint32_t)groups;
     group.channels = c / groups;
-    group.first = (int32_t)(number % groups) * group.channels;
+    group.first = (int32_t)(number % (uint32_t)groups) * group.channels;
     group.cp = cp;
     group.at = image * pixels * cp + group.first;
-    group.count = (int64_t)pixels * group.channels;
+    group.count = (uint32_t)pixels * (uint32_t)group.channels;
     return group;
 }
 
 /* Where value number k of the group is. */
-FUNCTION int64_t value_at(const struct group *group, int64_t k) {
-    return group->at + k / group->channels * group->cp + k % group->channels;
+FUNCTION int64_t value_at(const struct group *group, uint32_t k) {
+    uint32_t channels = (uint32_t)group->channels;
+    return group->at + (int64_t)(k / channels) * group->cp + k % channels;
 }
 
-FUNCTION int32_t channel_at(const struct group *group, int64_t k) {
-    return group->first + (int32_t)(k % group->channels);
+FUNCTION int32_t channel_at(const struct group *group, uint32_t k) {
+    return group->first + (int32_t)(k % (uint32_t)group->channels);
 }
 
 /* The sum over the threads of a block, in their order. */
@@ -39,7 +41,7 @@ FUNCTION double sum_threads(const double *parts) {
 FUNCTION double part_of_power(const struct kernel_group_statistics *p, const struct group *group, uint32_t thread, double mean,
                               int power) {
     double sum = 0;
-    for (int64_t k = thread; k < group->count; k += KERNEL_THREADS) {
+    for (uint32_t k = thread; k < group->count; k += KERNEL_THREADS) {
         double d = (double)load(p->x, value_at(group, k), p->bf16) - mean;
         sum += power == 1 ? d : d * d;
     }
@@ -49,8 +51,8 @@ FUNCTION double part_of_power(const struct kernel_group_statistics *p, const str
 KERNEL(group_statistics) {
     SHARED(double, parts, [KERNEL_THREADS]);
     SHARED(double, means, [1]);
-    int64_t all = (int64_t)p->batch * p->groups;
-    for (int64_t number = launch->block_x; number < all; number += launch->blocks_x) {
+    uint32_t all = (uint32_t)(p->batch * p->groups);
+    for (uint32_t number = launch->block_x; number < all; number += launch->blocks_x) {
         struct group group = group_of(number, p->pixels, p->c, p->cp, p->groups);
         PHASE(thread) {
             parts[thread] = part_of_power(p, &group, thread, 0, 1);
@@ -72,24 +74,24 @@ KERNEL(group_statistics) {
 }
 
 /* Number of the image's group that a channel of a row belongs to. */
-FUNCTION int64_t group_number(int64_t row, int32_t pixels, int32_t channel, int32_t c, int32_t groups) {
-    return row / pixels * groups + channel / (c / groups);
+FUNCTION uint32_t group_number(uint32_t row, int32_t pixels, int32_t channel, int32_t c, int32_t groups) {
+    return row / (uint32_t)pixels * (uint32_t)groups + (uint32_t)(channel / (c / groups));
 }
 
 KERNEL(group_apply) {
     PHASE(thread) {
-        int64_t groups = p->cp / LANES, rows = (int64_t)p->batch * p->pixels, all = (int64_t)p->batch * p->groups;
-        for (int64_t i = first_element(launch, thread); i < rows * groups; i += stride(launch)) {
-            int32_t channel = (int32_t)(i % groups) * LANES;
-            struct lanes x = load_lanes(p->x, i * LANES, p->bf16);
+        uint32_t count = groups_of((int64_t)p->batch * p->pixels, p->cp), all = (uint32_t)(p->batch * p->groups);
+        for (uint32_t i = first_element(launch, thread); i < count; i += stride(launch)) {
+            int32_t channel = channel_of(i, p->cp);
+            struct lanes x = load_lanes(p->x, value_of(i), p->bf16);
             struct lanes gamma = load_lanes(p->gamma, channel, 0), beta = load_lanes(p->beta, channel, 0);
             for (int k = 0; k < LANES; k++)
                 if (channel + k < p->c) {
-                    int64_t number = group_number(i / groups, p->pixels, channel + k, p->c, p->groups);
+                    uint32_t number = group_number(row_of(i, p->cp), p->pixels, channel + k, p->c, p->groups);
                     x.v[k] = (x.v[k] - p->saved[number]) * p->saved[all + number] * gamma.v[k] + beta.v[k];
                 }
             clear_padding(&x, channel, p->c);
-            store_lanes(p->y, i * LANES, p->bf16, &x);
+            store_lanes(p->y, value_of(i), p->bf16, &x);
         }
     }
 }
@@ -99,13 +101,13 @@ KERNEL(group_apply) {
 KERNEL(group_sums) {
     SHARED(double, parts_h, [KERNEL_THREADS]);
     SHARED(double, parts_hx, [KERNEL_THREADS]);
-    int64_t all = (int64_t)p->batch * p->groups;
-    for (int64_t number = launch->block_x; number < all; number += launch->blocks_x) {
+    uint32_t all = (uint32_t)(p->batch * p->groups);
+    for (uint32_t number = launch->block_x; number < all; number += launch->blocks_x) {
         struct group group = group_of(number, p->pixels, p->c, p->cp, p->groups);
         PHASE(thread) {
             float mean = p->saved[number], inverse = p->saved[all + number];
             double sum_h = 0, sum_hx = 0;
-            for (int64_t k = thread; k < group.count; k += KERNEL_THREADS) {
+            for (uint32_t k = thread; k < group.count; k += KERNEL_THREADS) {
                 int64_t at = value_at(&group, k);
                 float h = load(p->dy, at, p->bf16) * p->gamma[channel_at(&group, k)];
                 sum_h += (double)h;
@@ -125,21 +127,21 @@ KERNEL(group_sums) {
 
 KERNEL(group_back) {
     PHASE(thread) {
-        int64_t groups = p->cp / LANES, rows = (int64_t)p->batch * p->pixels, all = (int64_t)p->batch * p->groups;
+        uint32_t count = groups_of((int64_t)p->batch * p->pixels, p->cp), all = (uint32_t)(p->batch * p->groups);
         float share = 1 / ((float)p->pixels * (float)(p->c / p->groups));
-        for (int64_t i = first_element(launch, thread); i < rows * groups; i += stride(launch)) {
-            int32_t channel = (int32_t)(i % groups) * LANES;
-            struct lanes dx = load_lanes(p->dy, i * LANES, p->bf16), x = load_lanes(p->x, i * LANES, p->bf16);
+        for (uint32_t i = first_element(launch, thread); i < count; i += stride(launch)) {
+            int32_t channel = channel_of(i, p->cp);
+            struct lanes dx = load_lanes(p->dy, value_of(i), p->bf16), x = load_lanes(p->x, value_of(i), p->bf16);
             struct lanes gamma = load_lanes(p->gamma, channel, 0);
             for (int k = 0; k < LANES; k++)
                 if (channel + k < p->c) {
-                    int64_t number = group_number(i / groups, p->pixels, channel + k, p->c, p->groups);
+                    uint32_t number = group_number(row_of(i, p->cp), p->pixels, channel + k, p->c, p->groups);
                     float inverse = p->saved[all + number], xhat = (x.v[k] - p->saved[number]) * inverse;
                     float mean_h = p->sums[2 * number] * share, mean_hx = p->sums[2 * number + 1] * share;
                     dx.v[k] = inverse * (dx.v[k] * gamma.v[k] - mean_h - xhat * mean_hx);
                 }
             clear_padding(&dx, channel, p->c);
-            add_lanes(p->dx, i * LANES, p->bf16, p->accumulate, &dx);
+            add_lanes(p->dx, value_of(i), p->bf16, p->accumulate, &dx);
         }
     }
 }

@@ -4,15 +4,15 @@
 
 KERNEL(images) {
     PHASE(thread) {
-        int64_t pixels = (int64_t)p->h * p->w, groups = p->cp / LANES, count = p->batch * pixels * groups;
-        for (int64_t i = first_element(launch, thread); i < count; i += stride(launch)) {
-            int64_t image = i / groups / pixels, pixel = i / groups % pixels;
-            int32_t channel = (int32_t)(i % groups) * LANES;
+        uint32_t pixels = (uint32_t)(p->h * p->w), count = groups_of((int64_t)p->batch * pixels, p->cp);
+        for (uint32_t i = first_element(launch, thread); i < count; i += stride(launch)) {
+            int64_t image = row_of(i, p->cp) / pixels, pixel = row_of(i, p->cp) % pixels;
+            int32_t channel = channel_of(i, p->cp);
             struct lanes lanes = no_lanes();
             for (int k = 0; k < LANES; k++)
                 if (image < p->step->n && channel + k < p->c)
                     lanes.v[k] = p->images[(image * p->c + channel + k) * pixels + pixel];
-            store_lanes(p->y, i * LANES, p->bf16, &lanes);
+            store_lanes(p->y, value_of(i), p->bf16, &lanes);
         }
     }
 }
@@ -175,14 +175,14 @@ FUNCTION struct lanes mixed_pixel(const struct kernel_augment *p, const struct l
 
 KERNEL(augment) {
     PHASE(thread) {
-        int64_t pixels = (int64_t)p->h * p->w, groups = p->cp / LANES, count = p->batch * pixels * groups;
-        for (int64_t i = first_element(launch, thread); i < count; i += stride(launch)) {
-            int64_t image = i / groups / pixels;
-            int32_t pixel = (int32_t)(i / groups % pixels), channel = (int32_t)(i % groups) * LANES;
+        uint32_t pixels = (uint32_t)(p->h * p->w), count = groups_of((int64_t)p->batch * pixels, p->cp);
+        for (uint32_t i = first_element(launch, thread); i < count; i += stride(launch)) {
+            int64_t image = row_of(i, p->cp) / pixels;
+            int32_t pixel = (int32_t)(row_of(i, p->cp) % pixels), channel = channel_of(i, p->cp);
             struct lanes lanes = no_lanes();
             if (image < p->step->n)
                 lanes = mixed_pixel(p, launch, image, channel, pixel / p->w, pixel % p->w);
-            store_lanes(p->y, i * LANES, p->bf16, &lanes);
+            store_lanes(p->y, value_of(i), p->bf16, &lanes);
         }
     }
 }

@@ -25,6 +25,9 @@
 
 enum { KERNEL_THREADS = 256 };
 
+/* Groups of eight channels in a tensor, at most: 17e9 values. */
+#define KERNEL_GROUPS_MAX ((int64_t)1 << 31)
+
 /* enum spec_activation, enum spec_optimizer and RNG_DROPOUT, whose headers a compiler for the device cannot read: load.c asserts
  * that they agree. */
 enum { KERNEL_RELU, KERNEL_LEAKY_RELU, KERNEL_ELU, KERNEL_GELU, KERNEL_SILU, KERNEL_SIGMOID, KERNEL_TANH, KERNEL_IDENTITY };
@@ -104,8 +107,8 @@ struct kernel_augment {
 
 /* --- sums over channels, in two stages --- */
 
-/* Stage 1 of batch norm's statistics over the rows (image, pixel) of the first n images: slice s of `slices` takes rows
- * [s rows / slices, (s + 1) rows / slices). partial[s][0][cp] gets the mean of the slice, partial[s][1][cp] the sum of squared
+/* Stage 1 of batch norm's statistics over the rows (image, pixel) of the first n images: slice s of `slices` takes every
+ * row / slices rows, the first ones one more. partial[s][0][cp] gets the mean of the slice, partial[s][1][cp] the sum of squared
  * deviations from it (double). Blocks: slices (in strides) x ceil(cp / 64) (y). Looks at n. */
 struct kernel_norm_partial {
     DEVICE(const void) x;

@@ -10,14 +10,17 @@ struct slice {
     int64_t first, end;
 };
 
-FUNCTION struct slice slice_of(int64_t rows, int32_t slices, int64_t s) {
-    struct slice slice = {s * rows / slices, (s + 1) * rows / slices};
+FUNCTION struct slice slice_of(int64_t rows, int32_t slices, int32_t s) {
+    uint32_t size = (uint32_t)rows / (uint32_t)slices, rest = (uint32_t)rows % (uint32_t)slices, number = (uint32_t)s;
+    struct slice slice;
+    slice.first = (int64_t)number * size + (number < rest ? number : rest);
+    slice.end = slice.first + size + (number < rest ? 1 : 0);
     return slice;
 }
 
 /* How many rows of a slice one of the 32 row threads visits. */
-FUNCTION int64_t visits(struct slice slice, int32_t row_thread) {
-    int64_t rows = slice.end - slice.first - row_thread;
+FUNCTION int32_t visits(struct slice slice, int32_t row_thread) {
+    int32_t rows = (int32_t)(slice.end - slice.first) - row_thread;
     return rows <= 0 ? 0 : (rows + ROWS_AT_ONCE - 1) / ROWS_AT_ONCE;
 }
 
@@ -147,16 +150,15 @@ KERNEL(norm_finish) {
 
 KERNEL(norm_apply) {
     PHASE(thread) {
-        int32_t groups = p->cp / LANES;
-        for (int64_t i = first_element(launch, thread); i < p->rows * groups; i += stride(launch)) {
-            int32_t channel = (int32_t)(i % groups) * LANES;
-            struct lanes x = load_lanes(p->x, i * LANES, p->bf16), add = no_lanes();
+        for (uint32_t i = first_element(launch, thread); i < groups_of(p->rows, p->cp); i += stride(launch)) {
+            int32_t channel = channel_of(i, p->cp);
+            struct lanes x = load_lanes(p->x, value_of(i), p->bf16), add = no_lanes();
             struct lanes gamma = load_lanes(p->gamma, channel, 0), beta = load_lanes(p->beta, channel, 0);
             const float *means = p->saved ? p->saved : p->running_mean;
             const float *seconds = p->saved ? p->saved + p->cp : p->running_var;
             struct lanes mean = load_lanes(means, channel, 0), second = load_lanes(seconds, channel, 0);
             if (p->add)
-                add = load_lanes(p->add, i * LANES, p->bf16);
+                add = load_lanes(p->add, value_of(i), p->bf16);
             for (int k = 0; k < LANES; k++) {
                 float inverse = p->saved ? second.v[k] : 1 / sqrtf(second.v[k] + p->epsilon);
                 float y = (x.v[k] - mean.v[k]) * (gamma.v[k] * inverse) + beta.v[k];
@@ -164,7 +166,7 @@ KERNEL(norm_apply) {
                 x.v[k] = p->relu ? relu_of(y) : y;
             }
             clear_padding(&x, channel, p->c);
-            store_lanes(p->y, i * LANES, p->bf16, &x);
+            store_lanes(p->y, value_of(i), p->bf16, &x);
         }
     }
 }
@@ -183,7 +185,7 @@ FUNCTION struct norm norm_of(const struct kernel_back_partial *p, int64_t row, i
         norm.inverse = load_lanes(p->saved, p->cp + channel, 0);
         return norm;
     }
-    int64_t image = row / p->pixels, second = (int64_t)p->batch * p->groups;
+    int64_t image = (uint32_t)row / (uint32_t)p->pixels, second = (int64_t)p->batch * p->groups;
     for (int k = 0; k < LANES; k++)
         if (channel + k < p->c) {
             int64_t at = image * p->groups + (channel + k) / (p->c / p->groups);
@@ -286,24 +288,23 @@ FUNCTION void norm_gradient(const struct kernel_norm_back *p, int32_t channel, c
 
 KERNEL(norm_back) {
     PHASE(thread) {
-        int32_t groups = p->cp / LANES;
-        int64_t real = (int64_t)p->step->n * p->pixels * groups;
-        for (int64_t i = first_element(launch, thread); i < p->rows * groups; i += stride(launch)) {
-            int32_t channel = (int32_t)(i % groups) * LANES;
+        uint32_t real = groups_of((int64_t)p->step->n * p->pixels, p->cp);
+        for (uint32_t i = first_element(launch, thread); i < groups_of(p->rows, p->cp); i += stride(launch)) {
+            int32_t channel = channel_of(i, p->cp);
             struct lanes g = no_lanes(), dx = no_lanes();
             if (i < real) {
-                g = passed(p->dy, p->bf16, p->y, p->bf16, i * LANES);
+                g = passed(p->dy, p->bf16, p->y, p->bf16, value_of(i));
                 if (p->dx) {
-                    dx = load_lanes(p->x, i * LANES, p->bf16);
+                    dx = load_lanes(p->x, value_of(i), p->bf16);
                     norm_gradient(p, channel, &g, &dx);
                 }
             }
             clear_padding(&dx, channel, p->c);
             clear_padding(&g, channel, p->c);
             if (p->dx)
-                add_lanes(p->dx, i * LANES, p->bf16, p->accumulate_dx, &dx);
+                add_lanes(p->dx, value_of(i), p->bf16, p->accumulate_dx, &dx);
             if (p->dadd)
-                add_lanes(p->dadd, i * LANES, p->bf16, p->accumulate_dadd, &g);
+                add_lanes(p->dadd, value_of(i), p->bf16, p->accumulate_dadd, &g);
         }
     }
 }

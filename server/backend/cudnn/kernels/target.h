@@ -26,10 +26,13 @@ struct launch {
     uint32_t block_x, block_y, blocks_x, blocks_y;
 };
 
+/* So many fit at least, or ptxas would rather spill registers than use more. */
+enum { BLOCKS_PER_PROCESSOR = 2 };
+
 #define FUNCTION static __device__ __forceinline__
 #define KERNEL(name)                                                                        \
     FUNCTION void name##_block(const struct kernel_##name *p, const struct launch *launch); \
-    extern "C" __global__ void __launch_bounds__(KERNEL_THREADS)                            \
+    extern "C" __global__ void __launch_bounds__(KERNEL_THREADS, BLOCKS_PER_PROCESSOR)      \
         residuum_##name(const __grid_constant__ struct kernel_##name params) {              \
         const struct launch launch = {blockIdx.x, blockIdx.y, gridDim.x, gridDim.y};        \
         name##_block(&params, &launch);                                                     \

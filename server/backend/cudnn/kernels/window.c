@@ -9,18 +9,18 @@ struct spot {
 };
 
 /* Number i of all of [batch, h, w, groups of eight channels]. */
-FUNCTION struct spot spot_of(int64_t i, int32_t h, int32_t w, int32_t cp) {
-    int64_t groups = cp / LANES, pixel = i / groups;
+FUNCTION struct spot spot_of(uint32_t i, int32_t h, int32_t w, int32_t cp) {
+    uint32_t pixel = row_of(i, cp);
     struct spot spot;
-    spot.channel = (int32_t)(i % groups) * LANES;
-    spot.x = (int32_t)(pixel % w);
-    spot.y = (int32_t)(pixel / w % h);
-    spot.image = pixel / w / h;
+    spot.channel = channel_of(i, cp);
+    spot.x = (int32_t)(pixel % (uint32_t)w);
+    spot.y = (int32_t)(pixel / (uint32_t)w % (uint32_t)h);
+    spot.image = pixel / (uint32_t)w / (uint32_t)h;
     return spot;
 }
 
-FUNCTION int64_t spots(int32_t batch, int32_t h, int32_t w, int32_t cp) {
-    return (int64_t)batch * h * w * (cp / LANES);
+FUNCTION uint32_t spots(int32_t batch, int32_t h, int32_t w, int32_t cp) {
+    return groups_of((int64_t)batch * h * w, cp);
 }
 
 /* Where eight channels of a pixel are in [batch, h, w, cp]. */
@@ -52,7 +52,7 @@ FUNCTION struct range holders(int32_t at, int32_t kernel, int32_t step, int32_t 
 KERNEL(pool_max) {
     const struct kernel_window *w = &p->window;
     PHASE(thread) {
-        for (int64_t i = first_element(launch, thread); i < spots(w->batch, w->oh, w->ow, w->cp); i += stride(launch)) {
+        for (uint32_t i = first_element(launch, thread); i < spots(w->batch, w->oh, w->ow, w->cp); i += stride(launch)) {
             struct spot spot = spot_of(i, w->oh, w->ow, w->cp);
             struct range rows = inside(spot.y, w->kernel_h, w->stride_h, w->pad_h, w->h);
             struct range columns = inside(spot.x, w->kernel_w, w->stride_w, w->pad_w, w->w);
@@ -68,9 +68,9 @@ KERNEL(pool_max) {
                             place.v[k] = (float)((y - top) * w->kernel_w + x - left);
                         }
                 }
-            store_lanes(p->y, i * LANES, p->bf16, &best);
+            store_lanes(p->y, value_of(i), p->bf16, &best);
             for (int k = 0; k < LANES && p->saved; k++)
-                p->saved[i * LANES + k] = (uint16_t)place.v[k];
+                p->saved[value_of(i) + k] = (uint16_t)place.v[k];
         }
     }
 }
@@ -78,7 +78,7 @@ KERNEL(pool_max) {
 KERNEL(pool_max_back) {
     const struct kernel_window *w = &p->window;
     PHASE(thread) {
-        for (int64_t i = first_element(launch, thread); i < spots(w->batch, w->h, w->w, w->cp); i += stride(launch)) {
+        for (uint32_t i = first_element(launch, thread); i < spots(w->batch, w->h, w->w, w->cp); i += stride(launch)) {
             struct spot spot = spot_of(i, w->h, w->w, w->cp);
             struct range rows = holders(spot.y, w->kernel_h, w->stride_h, w->pad_h, w->oh);
             struct range columns = holders(spot.x, w->kernel_w, w->stride_w, w->pad_w, w->ow);
@@ -92,7 +92,7 @@ KERNEL(pool_max_back) {
                         dx.v[k] += p->saved[at + k] == row * w->kernel_w + column ? dy.v[k] : 0;
                 }
             clear_padding(&dx, spot.channel, w->c);
-            add_lanes(p->dx, i * LANES, p->bf16, p->accumulate, &dx);
+            add_lanes(p->dx, value_of(i), p->bf16, p->accumulate, &dx);
         }
     }
 }
@@ -139,11 +139,11 @@ KERNEL(pool_avg) {
     const struct kernel_window *w = &p->window;
     PHASE(thread) {
         int32_t h = p->back ? w->h : w->oh, width = p->back ? w->w : w->ow;
-        for (int64_t i = first_element(launch, thread); i < spots(w->batch, h, width, w->cp); i += stride(launch)) {
+        for (uint32_t i = first_element(launch, thread); i < spots(w->batch, h, width, w->cp); i += stride(launch)) {
             struct spot spot = spot_of(i, h, width, w->cp);
             struct lanes lanes = p->back ? gradient_of_means(p, &spot) : mean_of_window(p, &spot);
             clear_padding(&lanes, spot.channel, w->c);
-            add_lanes(p->y, i * LANES, p->bf16, p->accumulate, &lanes);
+            add_lanes(p->y, value_of(i), p->bf16, p->accumulate, &lanes);
         }
     }
 }
@@ -169,40 +169,44 @@ KERNEL(shortcut) {
     const struct kernel_window *w = &p->window;
     PHASE(thread) {
         int32_t h = p->back ? w->h : w->oh, width = p->back ? w->w : w->ow, cp = p->back ? w->cp : w->ocp;
-        for (int64_t i = first_element(launch, thread); i < spots(w->batch, h, width, cp); i += stride(launch)) {
+        for (uint32_t i = first_element(launch, thread); i < spots(w->batch, h, width, cp); i += stride(launch)) {
             struct spot spot = spot_of(i, h, width, cp);
             struct lanes lanes = p->back ? shortcut_gradient(p, &spot) : shortcut_value(p, &spot);
             clear_padding(&lanes, spot.channel, w->c);
-            add_lanes(p->y, i * LANES, p->bf16, p->accumulate, &lanes);
+            add_lanes(p->y, value_of(i), p->bf16, p->accumulate, &lanes);
         }
     }
 }
 
-/* --- flattening: a thread has one value --- */
+/* --- flattening --- */
 
-FUNCTION void flatten_value(const struct kernel_flatten *p, int64_t i) {
-    int64_t image = i / p->flat_cp, e = i % p->flat_cp, pixels = (int64_t)p->h * p->w;
-    float value = 0;
-    if (e < p->c * pixels)
-        value = load(p->x, (image * pixels + e % pixels) * p->cp + e / pixels, p->bf16);
-    add_to(p->y, i, p->bf16, p->accumulate, value);
+/* Eight values of an image's vector: value number e in C,H,W order is channel e / pixels of pixel e % pixels. */
+FUNCTION struct lanes flatten_values(const struct kernel_flatten *p, int64_t image, uint32_t first) {
+    uint32_t pixels = (uint32_t)(p->h * p->w);
+    struct lanes lanes = no_lanes();
+    for (uint32_t k = 0; k < LANES; k++)
+        if (first + k < (uint32_t)p->c * pixels)
+            lanes.v[k] = load(p->x, (image * pixels + (first + k) % pixels) * p->cp + (first + k) / pixels, p->bf16);
+    return lanes;
 }
 
-FUNCTION void flatten_gradient(const struct kernel_flatten *p, int64_t i) {
-    int64_t pixels = (int64_t)p->h * p->w, row = i / p->cp, channel = i % p->cp;
-    float value = 0;
-    if (channel < p->c)
-        value = load(p->x, row / pixels * p->flat_cp + channel * pixels + row % pixels, p->bf16);
-    add_to(p->y, i, p->bf16, p->accumulate, value);
+/* Eight channels of a pixel. */
+FUNCTION struct lanes flatten_gradient(const struct kernel_flatten *p, const struct spot *spot) {
+    int64_t pixels = (int64_t)p->h * p->w, pixel = spot->y * p->w + spot->x;
+    struct lanes lanes = no_lanes();
+    for (int k = 0; k < LANES; k++)
+        if (spot->channel + k < p->c)
+            lanes.v[k] = load(p->x, spot->image * p->flat_cp + (spot->channel + k) * pixels + pixel, p->bf16);
+    return lanes;
 }
 
 KERNEL(flatten) {
     PHASE(thread) {
-        int64_t count = (int64_t)p->batch * (p->back ? (int64_t)p->h * p->w * p->cp : p->flat_cp);
-        for (int64_t i = first_element(launch, thread); i < count; i += stride(launch))
-            if (p->back)
-                flatten_gradient(p, i);
-            else
-                flatten_value(p, i);
+        int32_t h = p->back ? p->h : 1, width = p->back ? p->w : 1, cp = p->back ? p->cp : p->flat_cp;
+        for (uint32_t i = first_element(launch, thread); i < spots(p->batch, h, width, cp); i += stride(launch)) {
+            struct spot spot = spot_of(i, h, width, cp);
+            struct lanes lanes = p->back ? flatten_gradient(p, &spot) : flatten_values(p, spot.image, (uint32_t)spot.channel);
+            add_lanes(p->y, value_of(i), p->bf16, p->accumulate, &lanes);
+        }
     }
 }
