@@ -10,8 +10,11 @@ UNIT_augment := $(O)/tests/unit/case_rig.o $(patsubst %,$(O)/server/train/%.o,ba
 UNIT_common := $(COMMON)
 UNIT_fit := $(O)/server/sched/fit.o $(COMMON)
 UNIT_golden := $(O)/tests/golden/formula.o $(O)/tests/ops/rig.o $(GRAPH) $(COMMON)
+UNIT_gpu_need := $(patsubst %,$(O)/tests/unit/%.o,alloc_rig model_rig) $(GRAPH) $(COMMON)
+UNIT_LDFLAGS_gpu_need := -Wl,--wrap=malloc,--wrap=calloc
 UNIT_gpu_plan := $(patsubst %,$(O)/tests/unit/%.o,alloc_rig gpu_walk model_rig) $(O)/tests/ops/cases.o $(O)/tests/ops/random.o $(GRAPH) $(COMMON)
 UNIT_LDFLAGS_gpu_plan := -Wl,--wrap=malloc,--wrap=calloc
+UNIT_gpu_profile := $(GRAPH) $(COMMON)
 UNIT_graph := $(GRAPH) $(COMMON)
 UNIT_LDFLAGS_graph := -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc
 UNIT_graph_cases := $(GRAPH) $(COMMON)
