@@ -120,7 +120,7 @@ $(B)/backend-onednn.so: $(ONEDNN) $(MODULE_COMMON)
 	$(CC) $(ALL_LDFLAGS) -fopenmp -shared -o $@ $^ -ldnnl -lm
 
 # No library of NVIDIA among the needed ones: all are opened when the module is used.
-$(B)/backend-cudnn.so: $(CUDNN_MODULE) $(MODULE_COMMON) $(O)/common/augment.o
+$(B)/backend-cudnn.so: $(CUDNN_MODULE) $(MODULE_COMMON) $(O)/common/augment.o $(O)/common/file.o
 	$(CC) $(ALL_LDFLAGS) -shared -o $@ $^ -ldl -lm
 
 # Every call that cuDNN calls deprecated is an error.
@@ -194,7 +194,7 @@ $(TESTS): $(B)/%: $(O)/%.o $$(UNIT_$$(call test_name,$$@))
 $(B)/bench_train: $(O)/tests/bench/bench_train.o $(GRAPH) $(COMMON)
 	$(CC) $(ALL_LDFLAGS) -o $@ $^ -ljansson -ldl -lm
 
-tests: $(TESTS)
+tests: $(TESTS) $(if $(CUDNN_FOUND),$(B)/tests/gpu/plan_check)
 
 deps: ## install what building and the demo need (apt, on Debian and Ubuntu)
 	@tests/deps build demo
@@ -221,6 +221,11 @@ asan: deps-check ## the C tests and the tests of the programs, built with ASan a
 	$(AGAIN) CONFIG=asan all tests
 	@RESIDUUM_BUILD=build/asan ASAN_OPTIONS=detect_leaks=1:strict_string_checks=1 UBSAN_OPTIONS=print_stacktrace=1 \
 		tests/run unit ops golden worker api client daemon chaos
+
+check-gpu-plans: deps-check ## every plan of cuDNN for every preset, fused batch norms too, without a GPU (minutes, then kept in build/)
+	$(AGAIN) tests
+	$(B)/tests/gpu/plan_check
+	RESIDUUM_PLAN_CACHE=$(B)/plans $(B)/tests/gpu/plan_check --norm
 
 bench: deps-bench ## training speed against PyTorch, what the service adds to it; to build/bench.json, build/bench-service.json
 	$(AGAIN) all $(B)/bench_train
@@ -249,6 +254,6 @@ clean: ## remove what was built
 help: ## print this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
 
-.PHONY: all cudnn-found links web tests deps deps-check deps-bench demo check lint asan bench bench-gpu install clean help always
+.PHONY: all cudnn-found links web tests deps deps-check deps-bench demo check lint asan check-gpu-plans bench bench-gpu install clean help always
 .SECONDARY:
 -include $(shell find $(O) -name '*.d' 2>/dev/null)

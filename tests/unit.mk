@@ -66,3 +66,14 @@ $(FAKES):
 	@mkdir -p $(@D)
 	$(CC) $(ALL_LDFLAGS) -shared -o $@ $^
 $(B)/tests/gpu/test_driver: | $(FAKES)
+
+# Plans of the real cuDNN. The programs find a driver without a device beside themselves.
+PLANS := $(patsubst %,$(O)/server/backend/cudnn/%.o,error library plans plans_cache plans_conv plans_draft plans_norm plans_search plans_unit)
+PLAN_RIG := $(O)/tests/gpu/plan_rig.o $(O)/tests/unit/model_rig.o $(PLANS) $(GRAPH) $(COMMON)
+NULL_CUDA := $(B)/tests/gpu/null/libcuda.so.1
+$(O)/tests/gpu/null_cuda.o: ALL_CFLAGS += -fvisibility=default
+$(NULL_CUDA): $(O)/tests/gpu/null_cuda.o
+	@mkdir -p $(@D)
+	$(CC) $(ALL_LDFLAGS) -shared -Wl,-soname,$(@F) -o $@ $^
+$(B)/tests/gpu/plan_check: $(O)/tests/gpu/plan_check.o $(PLAN_RIG) | $(NULL_CUDA)
+	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(TEST_LIBS)

@@ -13,6 +13,7 @@
 #include "common/err.h"
 #include "common/spec.h"
 #include "server/backend/cudnn/driver.h"
+#include "server/graph/gpu.h"
 
 /* --- plans.c: the device that plans are for --- */
 
@@ -113,5 +114,16 @@ int64_t norm_mask_bytes(const struct norm_key *key);
 void norm_plan_describe(const struct norm_plan *plan, char *ret_text);
 int norm_plan_bind(struct norm_plan *plan, const struct norm_addresses *at, struct err *err);
 int norm_plan_run(const struct norm_plan *plan, cudnnHandle_t handle, struct err *err);
+
+/* --- plans_unit.c: what the units of a network ask of cuDNN; pure --- */
+
+/* The key of a GPU_CONV or GPU_LINEAR. False when our own kernels compute it: cuDNN's engines of bf16 write no f32 logits, and
+ * groups of padded channels are not those that it would cut. */
+bool conv_unit_key(const struct gpu_plan *gpu, const struct graph_node *nodes, const struct gpu_unit *unit, enum conv_op op,
+                   struct conv_key *ret_key);
+
+/* The key of a GPU_NORM of a bf16 plan; false when no fused plan is made for it. */
+bool norm_unit_key(const struct gpu_plan *gpu, const struct graph_node *nodes, const struct gpu_unit *unit, enum norm_op op,
+                   struct norm_key *ret_key);
 
 #endif
