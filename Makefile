@@ -57,6 +57,7 @@ CUDNN_MODULE := $(call objects,server/backend/cudnn) $(O)/server/backend/cudnn/k
 MODULE_COMMON := $(O)/common/err.o $(O)/common/rng.o
 # The memory plan of server/graph/gpu.h, which backend-cudnn.so shares with the daemon: no JSON either.
 GPU_PLAN := $(patsubst %,$(O)/server/graph/gpu_%.o,plan fuse value place param)
+CUDNN_COMMON := $(MODULE_COMMON) $(GPU_PLAN) $(O)/common/augment.o $(O)/common/file.o
 
 PROGRAMS := residuumd residuum-worker residuum
 MODULES := backend-ref.so backend-onednn.so $(if $(CUDNN_FOUND),backend-cudnn.so)
@@ -120,8 +121,19 @@ $(B)/backend-onednn.so: $(ONEDNN) $(MODULE_COMMON)
 	$(CC) $(ALL_LDFLAGS) -fopenmp -shared -o $@ $^ -ldnnl -lm
 
 # No library of NVIDIA among the needed ones: all are opened when the module is used.
-$(B)/backend-cudnn.so: $(CUDNN_MODULE) $(MODULE_COMMON) $(O)/common/augment.o $(O)/common/file.o
+$(B)/backend-cudnn.so: $(CUDNN_MODULE) $(CUDNN_COMMON)
 	$(CC) $(ALL_LDFLAGS) -shared -o $@ $^ -ldl -lm
+
+# The same module on the strict double of a GPU (tests/gpu/double), for RESIDUUM_BUILD=$(B)/double; a worker beside it finds it there.
+DOUBLE := $(call objects,tests/gpu/double)
+$(B)/double/backend-cudnn.so: $(filter-out %/cudnn/load.o,$(CUDNN_MODULE)) $(CUDNN_COMMON) $(DOUBLE) $(KERNELS_C) \
+		| $(B)/double/backend-ref.so $(B)/double/residuum-worker
+	@mkdir -p $(@D)
+	$(CC) $(ALL_LDFLAGS) -shared -o $@ $^ -ldl -lpthread -lm
+$(B)/double/%: $(B)/%
+	@mkdir -p $(@D)
+	ln -f $< $@
+$(O)/tests/gpu/double/%.o: ALL_CFLAGS += -O3 -DDOUBLE_PROFILES='"$(CURDIR)/server/graph/profiles"'
 
 # Every call that cuDNN calls deprecated is an error.
 CUDNN_CFLAGS := $(CUDA_INCLUDE) -DCUDNN_WARN_DEPRECATED -Werror=deprecated-declarations
