@@ -5,9 +5,9 @@
 #include "server/backend/backend.h"
 #include "server/backend/cudnn/driver.h"
 #include "server/backend/cudnn/kernels/kernels.h"
+#include "server/backend/cudnn/nvml.h"
+#include "server/backend/cudnn/plans.h"
 #include "server/graph/gpu.h"
-
-struct conv_plan; /* a plan of cuDNN with its addresses: plans.h */
 
 /* --- device: open.c --- */
 
@@ -27,10 +27,30 @@ struct backend {
     CUfunction kernels[KERNELS_N];
     CUstream stream; /* the only one: everything of all plans is in it, in order */
     cudnnHandle_t handle;
+    struct planner *planner;
     CUdeviceptr workspace; /* shared by all plans of cuDNN: one stream, one at a time */
     int64_t workspace_bytes;
+    struct nvml nvml;
     struct device_set sets[BACKEND_SETS];
+    CUevent began, ended; /* of a step */
+    double step_s;        /* the last one; negative: none yet */
 };
+
+int core_open(const struct backend_options *options, struct backend **ret_backend, struct err *err);
+void core_close(struct backend *backend); /* accepts NULL */
+
+/* gpu_error for a call on an open device: where NVML knows that the hardware is at fault, it is blamed. */
+int core_check(struct backend *backend, CUresult result, const char *what, struct err *err);
+
+/* telemetry of backend.h */
+int core_telemetry(struct backend *backend, struct backend_telemetry *ret_telemetry, struct err *err);
+
+/* Waits until the stream has done everything. */
+int core_wait(struct backend *backend, const char *what, struct err *err);
+
+/* Put copies into the stream: what is copied from or to must stay until core_wait. */
+int core_upload(struct backend *backend, CUdeviceptr to, const void *from, size_t bytes, struct err *err);
+int core_download(struct backend *backend, void *to, CUdeviceptr from, size_t bytes, struct err *err);
 
 /* --- programs: program.c; a list of what the stream does, with all addresses and numbers fixed, so that it can be captured ---
  */
@@ -61,13 +81,22 @@ int program_conv(struct program *program, struct conv_plan *conv, struct err *er
 int program_run(const struct program *program, struct backend *backend, struct err *err);
 void program_done(struct program *program);
 
-/* Blocks for so many elements, one a thread, up to what fills the largest device. */
-uint32_t program_blocks(int64_t elements);
+/* As many blocks, but no more than fill the largest device: kernels walk what they have to do in strides. */
+uint32_t program_blocks(int64_t blocks);
 
-/* --- plan --- */
+/* --- plan: compile.c --- */
 
-/* What a captured step is of: the images come from a set, or from the host. */
+/* What a captured step is of: training or evaluation; the images come from a set, or from the host. */
+enum pass { PASS_TRAIN, PASS_EVAL, PASSES_N };
 enum source { SOURCE_SET, SOURCE_HOST, SOURCES_N };
+
+/* A step as a graph of CUDA. The first one runs eagerly, since libraries allocate and load at first use, which a capture does not
+ * allow; the second one is captured. */
+enum capture_state { CAPTURE_COLD, CAPTURE_WARM, CAPTURE_DONE, CAPTURE_REFUSED };
+struct captured_step {
+    enum capture_state state;
+    CUgraphExec graph; /* of CAPTURE_DONE */
+};
 
 struct backend_plan {
     struct backend *backend;
@@ -81,12 +110,11 @@ struct backend_plan {
     struct graph_shape image;
     struct conv_plan **convs; /* all of them, to be freed */
     int convs_n, convs_room;
-    /* Programs, built by compile.c from the units: the images' way in, by source; forward with batch statistics and with running
-     * ones; loss and backward; the update. USE_TRAIN has all, the others no backward and update. */
+    /* Programs, built from the units: the images' way in, by source; forward with batch statistics and with running ones; loss,
+     * with its gradient or without; backward; the update. Only USE_TRAIN has those of training. */
     struct program input[SOURCES_N], forward_train, forward_eval, loss_train, loss_eval, backward, update;
     struct program narrow; /* bf16 copies of the weights, after masters were set */
-    CUgraphExec train_graphs[SOURCES_N], eval_graphs[SOURCES_N];
-    bool captured[2][SOURCES_N];      /* tried: [0] train, [1] eval */
+    struct captured_step captured[PASSES_N][SOURCES_N];
     unsigned char *staging, *results; /* pinned host memory for regions STAGING and RESULTS */
     float *host_images;               /* pinned [batch,C,H,W]; NULL until the first step from the host */
     bool dirty;                       /* masters were set, narrow must run */
@@ -94,17 +122,20 @@ struct backend_plan {
     int evaluated;                    /* images of the last eval_step whose values are still there; 0 after a train_step */
 };
 
-/* The device address of a region, and of bytes behind its start. */
+int core_compile(struct backend *backend, const struct graph *graph, const struct backend_plan_options *options,
+                 struct backend_plan **ret_plan, struct err *err);
+void core_plan_free(struct backend_plan *plan); /* accepts NULL */
+int64_t core_memory(const struct backend_plan *plan);
+
+/* The device address of a region, and of bytes behind the arena's start. */
 CUdeviceptr plan_region(const struct backend_plan *plan, enum gpu_region region);
+CUdeviceptr plan_at(const struct backend_plan *plan, int64_t offset);
 
-/* --- compile.c, forward.c, backward.c: from units to programs --- */
-
-/* Builds all programs and plans of cuDNN. The arena is there already. */
-int compile_programs(struct backend_plan *plan, struct err *err);
-
-/* The output of a node that was fused away, of the last eval_step, into region SCRATCH as the element type; *ret_value describes
- * it (address in ret_value->at, relative to the arena). */
-int compile_fused(struct backend_plan *plan, int node, struct program *ret_program, struct gpu_value *ret_value, struct err *err);
+/* Where the parts of region RESULTS lie in it. */
+struct results_layout {
+    size_t statistics, softmax, losses, rights;
+};
+struct results_layout plan_results(const struct backend_plan *plan);
 
 /* --- step.c --- */
 int core_train_step(struct backend_plan *plan, const struct backend_batch *batch, const struct backend_optimizer *optimizer,
@@ -113,12 +144,32 @@ int core_eval_step(struct backend_plan *plan, const struct backend_batch *batch,
                    struct backend_result *ret_result, struct err *err);
 int core_statistics(struct backend_plan *plan, struct backend_statistics *ret_rows, struct err *err);
 
+/* Puts one step, with its copies to the device and back, into the stream. */
+int step_enqueue(const struct backend_plan *plan, enum pass pass, enum source source, struct err *err);
+
+/* --- capture.c --- */
+
+/* Runs a step: eagerly, or as its graph. A step that cannot be captured stays eager, which is said once on stderr. */
+int capture_run(struct backend_plan *plan, enum pass pass, enum source source, struct err *err);
+void capture_done(struct backend_plan *plan);
+
+/* --- batch.c --- */
+
+/* Refuses a batch that the plan cannot take. */
+int batch_check(const struct backend_plan *plan, const struct backend_batch *batch, struct err *err);
+
+/* Fills the plan's pinned staging memory with what the step needs. optimizer: NULL in evaluation. */
+void batch_stage(struct backend_plan *plan, const struct backend_batch *batch, const struct backend_optimizer *optimizer);
+
 /* --- tensors.c --- */
 int core_get_tensor(struct backend_plan *plan, enum backend_tensor kind, int param, float *ret_values, struct err *err);
 int core_set_tensor(struct backend_plan *plan, enum backend_tensor kind, int param, const float *values, struct err *err);
+
+/* --- activation.c --- */
 int core_get_activation(struct backend_plan *plan, int node, int n, float *ret_values, struct err *err);
 
 /* --- data.c --- */
 int core_load_data(struct backend *backend, enum backend_set set, const struct backend_data *data, struct err *err);
+void data_done(struct backend *backend);
 
 #endif

@@ -1,0 +1,129 @@
+/* Launches and addresses of a program that is being built: see build.h. */
+#include "server/backend/cudnn/build.h"
+
+enum {
+    SLICE_ROWS = 32,    /* at least so many rows are summed by one block */
+    SLICE_CHANNELS = 64 /* by one block of a sliced sum */
+};
+
+/* --- launches --- */
+
+struct blocks blocks_for(int64_t elements) {
+    const int64_t block = (int64_t)KERNEL_THREADS * GPU_LANES;
+    return blocks_of((elements + block - 1) / block);
+}
+
+struct blocks blocks_of(int64_t n) {
+    return (struct blocks){program_blocks(n), 1};
+}
+
+struct blocks blocks_sliced(int slices, int channels) {
+    return (struct blocks){(uint32_t)slices, (uint32_t)((channels + SLICE_CHANNELS - 1) / SLICE_CHANNELS)};
+}
+
+int slices_of(int64_t rows) {
+    int64_t slices = rows / SLICE_ROWS;
+    return (int)(slices < 1 ? 1 : slices > GPU_SLICES ? GPU_SLICES : slices);
+}
+
+void build_kernel(struct build *build, enum kernel kernel, struct blocks blocks, const void *params, size_t size) {
+    if (build->failed == 0)
+        build->failed = program_kernel(build->program, kernel, params, size, blocks.x, blocks.y, build->err);
+}
+
+void build_conv(struct build *build, struct conv_plan *conv) {
+    if (build->failed == 0)
+        build->failed = program_conv(build->program, conv, build->err);
+}
+
+/* --- addresses --- */
+
+const struct graph_node *build_node(const struct build *build, const struct gpu_unit *unit) {
+    return &build->plan->nodes[unit->node];
+}
+
+const struct gpu_value *build_input(const struct build *build, const struct gpu_unit *unit, int k) {
+    return &build->plan->gpu->units[unit->inputs[k]].value;
+}
+
+CUdeviceptr build_value(const struct build *build, const struct gpu_value *value) {
+    return plan_at(build->plan, value->at);
+}
+
+CUdeviceptr build_gradient(const struct build *build, const struct gpu_value *value) {
+    return plan_at(build->plan, value->gradient);
+}
+
+CUdeviceptr build_saved(const struct build *build, const struct gpu_unit *unit) {
+    return unit->saved < 0 ? 0 : plan_at(build->plan, unit->saved);
+}
+
+CUdeviceptr build_master(const struct build *build, int param) {
+    int64_t first = build->plan->gpu->params[param].first;
+    return plan_region(build->plan, GPU_MASTER) + (CUdeviceptr)first * sizeof(float);
+}
+
+CUdeviceptr build_param_gradient(const struct build *build, int param) {
+    return plan_region(build->plan, GPU_GRADIENT) + (CUdeviceptr)build->plan->gpu->params[param].gradient;
+}
+
+CUdeviceptr build_step(const struct build *build) {
+    return plan_region(build->plan, GPU_STAGING);
+}
+
+CUdeviceptr build_samples(const struct build *build) {
+    return plan_region(build->plan, GPU_STAGING) + KERNEL_STEP_BYTES;
+}
+
+int64_t build_rows(const struct build *build, const struct gpu_value *value) {
+    return (int64_t)build->batch * value->shape.h * value->shape.w;
+}
+
+/* --- windows --- */
+
+/* A window of one pixel: that of a linear layer. */
+static struct kernel_window shapes(const struct build *build, const struct gpu_unit *unit) {
+    const struct gpu_value *in = build_input(build, unit, 0), *out = &unit->value;
+    return (struct kernel_window){.batch = build->batch,
+                                  .h = in->shape.h,
+                                  .w = in->shape.w,
+                                  .c = in->shape.c,
+                                  .cp = in->channels,
+                                  .oh = out->shape.h,
+                                  .ow = out->shape.w,
+                                  .oc = out->shape.c,
+                                  .ocp = out->channels,
+                                  .kernel_h = 1,
+                                  .kernel_w = 1,
+                                  .stride_h = 1,
+                                  .stride_w = 1,
+                                  .dilation_h = 1,
+                                  .dilation_w = 1,
+                                  .groups = 1};
+}
+
+struct kernel_window build_window(const struct build *build, const struct gpu_unit *unit) {
+    struct kernel_window window = shapes(build, unit);
+    const struct graph_node *node = build_node(build, unit);
+    if (node->op == OP_GAP) {
+        window.kernel_h = window.h;
+        window.kernel_w = window.w;
+        return window;
+    }
+    if (node->op == OP_LINEAR)
+        return window;
+    window.stride_h = node->window.stride_h;
+    window.stride_w = node->window.stride_w;
+    if (node->op == OP_SHORTCUT)
+        return window;
+    window.kernel_h = node->window.kernel_h;
+    window.kernel_w = node->window.kernel_w;
+    window.pad_h = node->window.pad_h;
+    window.pad_w = node->window.pad_w;
+    if (node->op != OP_CONV)
+        return window;
+    window.dilation_h = node->window.dilation_h;
+    window.dilation_w = node->window.dilation_w;
+    window.groups = node->window.groups;
+    return window;
+}
