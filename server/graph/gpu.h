@@ -127,13 +127,13 @@ enum gpu_region {
     GPU_SQUARE,   /* the same; adam, adamw, rmsprop */
     GPU_AVERAGE,  /* the same, with an average */
     GPU_GRADIENT, /* of parameters */
-    GPU_VALUES,
+    GPU_VALUES,   /* of units, and their gradients */
     GPU_SAVED,
-    GPU_GRADIENTS,
     GPU_IMAGES,  /* f32 [batch,C,H,W]: images from the host */
-    GPU_SCRATCH, /* a value's bytes at most: gradients before they are added, outputs of fused nodes */
+    GPU_SCRATCH, /* the mean greys of augment, [batch] doubles; with train as large as the largest value: gradients before they
+                    are added, outputs of nodes that were fused away */
     GPU_PARTIAL, /* with train; sums on their way: [GPU_SLICES][2][channels] doubles of a norm or bias, group norm's
-                    [batch][groups][2] f32, the mean greys of augment, [batch] doubles */
+                    [batch][groups][2] f32 */
     GPU_STAGING, /* what goes to the device with each step: server/backend/cudnn/kernels/kernels.h */
     GPU_RESULTS, /* what comes back: the same */
     GPU_TABLE,   /* struct kernel_chunk [chunks_n], struct kernel_param [params_n], partial norms, [chunks_n][3] doubles */
@@ -155,10 +155,11 @@ struct gpu_plan {
 };
 
 /* Arranges a network. Fused are, where the inner value has one consumer: norm -> (add of two ->) ReLU, add -> ReLU; with keep
- * nothing. Values share memory once nothing needs them any more (but with keep): with train, those that a backward pass reads
- * live until then, which are the inputs of GPU_CONV, GPU_LINEAR, GPU_NORM (not the other summand), GPU_GROUP_NORM and GPU_ACT,
- * and the output of a unit with a fused ReLU. Gradients live from the backward pass of the last reader of their value to that of
- * the unit that made it. Errors: ERR_MEMORY. */
+ * nothing. Without train, values share memory once nothing needs them any more; with keep they share nothing. With train, values
+ * share nothing with each other, as the last evaluation's can be asked for; but gradients lie where values were that no backward
+ * pass reads any more. It reads the inputs of GPU_CONV, GPU_LINEAR, GPU_NORM (not the other summand), GPU_GROUP_NORM, GPU_ACT and
+ * GPU_LOSS, and the output of a unit with a fused ReLU. Gradients live from the backward pass of the last reader of their value
+ * to that of the unit that made it. Errors: ERR_MEMORY. */
 int gpu_plan_new(const struct graph *graph, const struct gpu_options *options, struct gpu_plan **ret_plan, struct err *err);
 void gpu_plan_free(struct gpu_plan *plan); /* accepts NULL */
 

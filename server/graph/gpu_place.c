@@ -14,7 +14,7 @@ static int compare(const void *a, const void *b) {
 }
 
 static bool meet(const struct gpu_block *a, const struct gpu_block *b) {
-    return a->first <= b->last && b->first <= a->last;
+    return (a->kept && b->kept) || (a->first <= b->last && b->first <= a->last);
 }
 
 /* The lowest place for block beside the placed ones, which are sorted by their places. */

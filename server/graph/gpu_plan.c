@@ -44,7 +44,7 @@ static void move(int64_t *offset, int64_t start) {
 static void move_values(struct gpu_plan *plan) {
     for (int i = 0; i < plan->units_n; i++) {
         move(&plan->units[i].value.at, plan->regions[GPU_VALUES].at);
-        move(&plan->units[i].value.gradient, plan->regions[GPU_GRADIENTS].at);
+        move(&plan->units[i].value.gradient, plan->regions[GPU_VALUES].at);
         move(&plan->units[i].saved, plan->regions[GPU_SAVED].at);
     }
 }

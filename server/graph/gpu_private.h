@@ -18,7 +18,7 @@ int gpu_fuse(struct gpu_plan *plan, const struct graph *graph, struct err *err);
 /* --- gpu_value.c --- */
 
 /* Describes and places the units' values, gradients and what they save; offsets count from the start of their regions, whose
- * sizes it sets: VALUES, SAVED, GRADIENTS, SCRATCH, PARTIAL. */
+ * sizes it sets: VALUES, SAVED, SCRATCH, PARTIAL. */
 int gpu_values_lay(struct gpu_plan *plan, const struct graph *graph, struct err *err);
 
 /* --- gpu_place.c --- */
@@ -27,10 +27,12 @@ int gpu_values_lay(struct gpu_plan *plan, const struct graph *graph, struct err 
 struct gpu_block {
     int64_t bytes; /* 0: takes no part */
     int first, last;
+    bool kept;  /* what other kept blocks must leave alone at any step */
     int64_t at; /* the answer: a multiple of GPU_ALIGN */
 };
 
-/* Places blocks so that no two that are needed at the same step overlap. *ret_bytes: where the last one ends. */
+/* Places blocks so that no two that are needed at the same step, or are both kept, overlap. *ret_bytes: where the last one ends.
+ */
 int gpu_place(struct gpu_block *blocks, int n, int64_t *ret_bytes, struct err *err);
 
 /* --- gpu_param.c --- */

@@ -76,14 +76,13 @@ static int64_t partial_bytes(const struct gpu_plan *plan, const struct graph *gr
 }
 
 static void size_buffers(struct gpu_plan *plan, const struct graph *graph) {
-    int64_t scratch = 0, partial = (int64_t)plan->options.batch * F64; /* the mean greys of augment */
-    for (int i = 0; i < plan->units_n; i++) {
+    int64_t scratch = (int64_t)plan->options.batch * F64; /* the mean greys of augment */
+    for (int i = 0; i < plan->units_n && plan->options.train; i++) {
         int64_t bytes = value_bytes(plan, &plan->units[i].value), sums = partial_bytes(plan, graph, &plan->units[i]);
         scratch = bytes > scratch ? bytes : scratch;
-        partial = sums > partial ? sums : partial;
+        plan->regions[GPU_PARTIAL].bytes = sums > plan->regions[GPU_PARTIAL].bytes ? sums : plan->regions[GPU_PARTIAL].bytes;
     }
     plan->regions[GPU_SCRATCH].bytes = scratch;
-    plan->regions[GPU_PARTIAL].bytes = plan->options.train ? partial : 0;
 }
 
 /* --- the way of the gradients --- */
@@ -120,13 +119,15 @@ static void find_wanted(struct gpu_plan *plan, struct life *lives) {
 
 /* --- lifetimes --- */
 
-/* Whether the backward pass of a unit reads the values of its input number k. */
+/* Whether the backward pass of a unit reads the values of its input number k. The loss makes its gradient together with its
+ * value. */
 static bool reads_input_again(enum gpu_unit_kind kind, int k) {
     switch (kind) {
     case GPU_CONV:
     case GPU_LINEAR:
     case GPU_GROUP_NORM:
     case GPU_ACT:
+    case GPU_LOSS:
         return true;
     case GPU_NORM:
         return k == 0;
@@ -138,7 +139,6 @@ static bool reads_input_again(enum gpu_unit_kind kind, int k) {
     case GPU_SHORTCUT:
     case GPU_FLATTEN:
     case GPU_DROPOUT:
-    case GPU_LOSS:
         return false;
     }
     return true;
@@ -153,14 +153,14 @@ static void extend(struct gpu_block *block, int step) {
     block->last = step > block->last ? step : block->last;
 }
 
-/* Units are visited in order, so an input's block is there when its readers extend it. */
+/* Units are visited in order, so an input's block is there when its readers extend it. In a training plan an evaluation keeps all
+ * values, as struct residuum_backend.get_activation promises, so they only share with gradients. */
 static void live_values(const struct gpu_plan *plan, const struct life *lives, struct gpu_block *values) {
     for (int i = 0; i < plan->units_n; i++) {
         const struct gpu_unit *unit = &plan->units[i];
         bool goes_back = plan->options.train && lives[i].learns && lives[i].reached;
-        values[i] = (struct gpu_block){.bytes = image_bytes(plan, &unit->value), .first = i, .last = i};
-        if (plan->options.keep)
-            extend(&values[i], plan->units_n);
+        values[i] = (struct gpu_block){
+            .bytes = image_bytes(plan, &unit->value), .first = i, .last = i, .kept = plan->options.keep || plan->options.train};
         if (goes_back && reads_output_again(unit))
             extend(&values[i], backward_of(plan, i));
         for (int k = 0; k < unit->inputs_n; k++) {
@@ -185,30 +185,21 @@ static void live_gradients(const struct gpu_plan *plan, struct gpu_block *gradie
 
 /* --- places --- */
 
-static int place(struct gpu_plan *plan, enum gpu_region region, struct gpu_block *blocks, struct err *err) {
-    int64_t bytes;
-    if (gpu_place(blocks, plan->units_n, &bytes, err) < 0)
-        return -1;
-    for (int i = 0; i < plan->units_n; i++)
-        blocks[i].at = blocks[i].bytes > 0 ? blocks[i].at * plan->options.batch : -1;
-    plan->regions[region].bytes = bytes * plan->options.batch;
-    return 0;
-}
-
 static int place_all(struct gpu_plan *plan, const struct life *lives, struct err *err) {
-    size_t units_n = (size_t)plan->units_n;
-    struct gpu_block *blocks = calloc(2 * units_n, sizeof *blocks), *values = blocks, *gradients = blocks + units_n;
+    int64_t bytes, batch = plan->options.batch;
+    int units_n = plan->units_n;
+    struct gpu_block *blocks = calloc(2 * (size_t)units_n, sizeof *blocks), *values = blocks, *gradients = blocks + units_n;
     if (blocks == NULL)
-        return err_set(err, ERR_MEMORY, "No memory for placing the tensors of %d layers", plan->units_n);
+        return err_set(err, ERR_MEMORY, "No memory for placing the tensors of %d layers", units_n);
     live_values(plan, lives, values);
     live_gradients(plan, gradients);
-    int failed = place(plan, GPU_VALUES, values, err);
-    if (failed == 0)
-        failed = place(plan, GPU_GRADIENTS, gradients, err);
-    for (int i = 0; i < plan->units_n && failed == 0; i++) {
-        plan->units[i].value.at = values[i].at;
-        plan->units[i].value.gradient = gradients[i].at;
+    int failed = gpu_place(blocks, 2 * units_n, &bytes, err);
+    for (int i = 0; i < units_n && failed == 0; i++) {
+        plan->units[i].value.at = values[i].bytes > 0 ? values[i].at * batch : -1;
+        plan->units[i].value.gradient = gradients[i].bytes > 0 ? gradients[i].at * batch : -1;
     }
+    if (failed == 0)
+        plan->regions[GPU_VALUES].bytes = bytes * batch;
     free(blocks);
     return failed;
 }

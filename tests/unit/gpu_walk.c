@@ -27,8 +27,7 @@ struct walk {
 static void complain(const struct walk *walk, const char *what, int tensor) {
     static const char *const parts[] = {[VALUE] = "value", [GRADIENT] = "gradient", [SAVED] = "statistics"};
     const struct gpu_unit *units = walk->plan->units, *owner = &units[tensor / PARTS];
-    const char *batch = walk->plan->options.train ? "training" : "evaluation";
-    fail_msg("%s, %s, %s of '%s': the %s of '%s' at %lld %s", walk->graph->title, batch, walk->pass,
+    fail_msg("%s, %s of '%s': the %s of '%s' at %lld %s", walk->graph->title, walk->pass,
              walk->graph->nodes[units[walk->unit].node].name, parts[tensor % PARTS], walk->graph->nodes[owner->node].name,
              (long long)walk->tensors[tensor].at, what);
 }
@@ -64,7 +63,8 @@ static void end_step(struct walk *walk) {
     }
 }
 
-static void go_forward(struct walk *walk) {
+/* The loss makes the gradient of its logits in the same launch. */
+static void go_forward(struct walk *walk, bool training) {
     const struct gpu_unit *unit = &walk->plan->units[walk->unit];
     for (int k = 0; k < unit->inputs_n; k++)
         read_part(walk, unit->inputs[k], VALUE);
@@ -72,6 +72,15 @@ static void go_forward(struct walk *walk) {
         write_part(walk, walk->unit, SAVED);
     if (unit->kind != GPU_LOSS)
         write_part(walk, walk->unit, VALUE);
+    else if (training && unit->wanted[0])
+        write_part(walk, unit->inputs[0], GRADIENT);
+    end_step(walk);
+}
+
+/* What an evaluation leaves for get_activation. */
+static void keep_values(struct walk *walk) {
+    for (int i = 0; i < walk->plan->units_n - 1; i++)
+        read_part(walk, i, VALUE);
     end_step(walk);
 }
 
@@ -106,10 +115,9 @@ static void read_backward(struct walk *walk, const struct gpu_unit *unit) {
 
 static void go_backward(struct walk *walk) {
     const struct gpu_unit *unit = &walk->plan->units[walk->unit];
-    if (unit->kind != GPU_LOSS && unit->value.gradient < 0)
+    if (unit->value.gradient < 0)
         return;
-    if (unit->kind != GPU_LOSS)
-        read_part(walk, walk->unit, GRADIENT);
+    read_part(walk, walk->unit, GRADIENT);
     read_backward(walk, unit);
     for (int k = 0; k < unit->inputs_n; k++) {
         if (unit->accumulate[k])
@@ -139,7 +147,7 @@ static void take_tensors(struct walk *walk) {
         const struct gpu_unit *unit = &walk->plan->units[i];
         int64_t bytes = unit->value.count * gpu_element_bytes(walk->plan, &unit->value);
         take_part(walk, i, VALUE, GPU_VALUES, unit->value.at, bytes);
-        take_part(walk, i, GRADIENT, GPU_GRADIENTS, unit->value.gradient, bytes);
+        take_part(walk, i, GRADIENT, GPU_VALUES, unit->value.gradient, bytes);
         take_part(walk, i, SAVED, GPU_SAVED, unit->saved, unit->saved_bytes);
     }
 }
@@ -149,11 +157,15 @@ void gpu_walk(const struct graph *graph, const struct gpu_plan *plan) {
     walk.tensors = calloc((size_t)(plan->units_n * PARTS), sizeof *walk.tensors);
     assert_non_null(walk.tensors);
     take_tensors(&walk);
-    walk.pass = "forward pass";
+    walk.pass = "evaluation";
     for (walk.unit = 0; walk.unit < plan->units_n; walk.unit++)
-        go_forward(&walk);
-    for (int i = 0; i < plan->units_n - 1 && plan->options.keep; i++)
-        read_part(&walk, i, VALUE);
+        go_forward(&walk, false);
+    walk.unit = plan->units_n - 1;
+    if (plan->options.keep || plan->options.train)
+        keep_values(&walk);
+    walk.pass = "forward pass";
+    for (walk.unit = 0; walk.unit < plan->units_n && plan->options.train; walk.unit++)
+        go_forward(&walk, true);
     walk.pass = "backward pass";
     for (walk.unit = plan->units_n - 1; walk.unit >= 0 && plan->options.train; walk.unit--)
         go_backward(&walk);

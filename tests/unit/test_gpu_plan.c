@@ -135,7 +135,8 @@ static void check_saved(const struct graph *graph, const struct gpu_plan *plan) 
 }
 
 static void check_scratch(const struct gpu_plan *plan) {
-    for (int i = 0; i < plan->units_n; i++) {
+    assert_true(plan->regions[GPU_SCRATCH].bytes >= plan->options.batch * (int64_t)sizeof(double));
+    for (int i = 0; i < plan->units_n && plan->options.train; i++) {
         const struct gpu_value *value = &plan->units[i].value;
         assert_true(value->count * gpu_element_bytes(plan, value) <= plan->regions[GPU_SCRATCH].bytes);
     }
@@ -454,6 +455,25 @@ static void evaluation_is_small(void **state) {
     }
 }
 
+/* Gradients find room where values were: all of it, but for small networks and those that end large. */
+static void gradients_cost_little(void **state) {
+    (void)state;
+    size_t n;
+    const struct graph_preset *presets = graph_presets(&n);
+    for (size_t i = 0; i < n; i++) {
+        struct graph *graph = preset_graph(presets[i].name);
+        struct gpu_options options = {.batch = 1, .precision = PRECISION_BF16, .train = true};
+        struct gpu_plan *plan = plan_of(graph, &options);
+        int64_t values = 0, bytes = plan->regions[GPU_VALUES].bytes;
+        for (int u = 0; u < plan->units_n; u++)
+            values += plan->units[u].value.count * gpu_element_bytes(plan, &plan->units[u].value);
+        if (bytes < values || bytes > values + values / 8)
+            fail_msg("%s: %lld bytes with gradients, %lld without", presets[i].name, (long long)bytes, (long long)values);
+        gpu_plan_free(plan);
+        graph_free(graph);
+    }
+}
+
 /* Twice the images need twice the memory for values, to the byte. */
 static void values_grow_with_the_batch(void **state) {
     (void)state;
@@ -461,8 +481,7 @@ static void values_grow_with_the_batch(void **state) {
     for (int batch = 1; batch <= 257; batch += 32) {
         struct gpu_options one = {.batch = 1, .train = true}, many = {.batch = batch, .train = true};
         struct gpu_plan *plans[2] = {plan_of(graph, &one), plan_of(graph, &many)};
-        for (int i = GPU_VALUES; i <= GPU_GRADIENTS; i += GPU_GRADIENTS - GPU_VALUES)
-            assert_int_equal(plans[1]->regions[i].bytes, batch * plans[0]->regions[i].bytes);
+        assert_int_equal(plans[1]->regions[GPU_VALUES].bytes, batch * plans[0]->regions[GPU_VALUES].bytes);
         gpu_plan_free(plans[0]);
         gpu_plan_free(plans[1]);
     }
@@ -513,6 +532,7 @@ int main(void) {
         cmocka_unit_test(state_is_what_the_optimizer_keeps),
         cmocka_unit_test(exchange_has_room),
         cmocka_unit_test(evaluation_is_small),
+        cmocka_unit_test(gradients_cost_little),
         cmocka_unit_test(values_grow_with_the_batch),
         cmocka_unit_test(workspace_is_bounded),
         cmocka_unit_test(every_allocation_may_fail),
