@@ -79,7 +79,7 @@ static int save(struct trainer *t, int64_t *ret_bytes, struct err *err) {
 
 int checkpoint_save(struct trainer *t, struct err *err) {
     int64_t bytes = 0;
-    if (save(t, &bytes, err) != 0)
+    if (device_read(t, err) != 0 || save(t, &bytes, err) != 0)
         return -1;
     t->checkpoint_at = clock_seconds();
     say("checkpoint: epoch %d, step %jd", t->state.epoch, (intmax_t)t->state.step);

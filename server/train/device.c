@@ -80,15 +80,15 @@ static double joules(const struct reading *from, const struct reading *to) {
 }
 
 /* What the driver does not tell costs no job: only a device that reports a fault of its own does. */
-static int not_told(struct gauge *gauge, const struct err *reason, struct err *err) {
+static int not_told(struct trainer *t, const struct err *reason, struct err *err) {
     if (reason->code == ERR_DEVICE) {
         *err = *reason;
         return -1;
     }
-    if (!gauge->complained)
+    if (!t->gauge.complained)
         say("the device does not tell how it is: %s", reason->text);
-    gauge->complained = true;
-    gauge->told = false;
+    t->gauge = (struct gauge){.complained = true};
+    t->state.energy_j = NAN;
     return 0;
 }
 
@@ -99,9 +99,9 @@ int device_read(struct trainer *t, struct err *err) {
     if (t->api->telemetry == NULL)
         return 0;
     if (t->api->telemetry(t->backend, &next.now, &reason) != 0)
-        return not_told(gauge, &reason, err);
+        return not_told(t, &reason, err);
     next.at = clock_seconds();
-    if (gauge->last.at > 0)
+    if (gauge->told)
         t->state.energy_j += joules(&gauge->last, &next);
     gauge->last = next;
     gauge->told = true;

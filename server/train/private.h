@@ -36,13 +36,13 @@ struct meter {
 
 /* How a GPU is, as it told last. */
 struct reading {
-    double at; /* clock; 0: never */
+    double at; /* clock */
     struct backend_telemetry now;
 };
 
 struct gauge {
-    bool told; /* whether the last question was answered */
-    bool complained;
+    bool told;       /* whether the last question was answered */
+    bool complained; /* whether the log says that one was not */
     struct reading last;
 };
 
