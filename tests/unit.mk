@@ -77,3 +77,8 @@ $(NULL_CUDA): $(O)/tests/gpu/null_cuda.o
 	$(CC) $(ALL_LDFLAGS) -shared -Wl,-soname,$(@F) -o $@ $^
 $(B)/tests/gpu/plan_check: $(O)/tests/gpu/plan_check.o $(PLAN_RIG) | $(NULL_CUDA)
 	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(TEST_LIBS)
+
+# The strict double of a GPU, tested by breaking its rules.
+DOUBLE_TEST := $(O)/tests/gpu/double_rig.o $(DOUBLE) $(KERNELS_C) $(patsubst %,$(O)/server/backend/cudnn/%.o,error library) $(COMMON)
+UNIT_double_memory := $(DOUBLE_TEST)
+UNIT_double_streams := $(DOUBLE_TEST)
