@@ -70,6 +70,16 @@ const char *build_folder(void) {
     return folder != NULL && folder[0] != '\0' ? folder : "build/release";
 }
 
+/* Whether the machine lacks what a module computes on, a GPU: there is nothing to test then. */
+static bool has_no_device(const struct residuum_backend *module) {
+    struct backend_info info;
+    struct err err = {0};
+    if (module->probe(0, &info, &err) == 0 || err.code != ERR_UNAVAILABLE)
+        return false;
+    fprintf(stderr, "%s is not tested here: %s\n", module->name, err.text);
+    return true;
+}
+
 size_t modules_open(const struct residuum_backend **ret_modules, size_t max, struct report *report) {
     char pattern[512];
     glob_t found;
@@ -81,7 +91,7 @@ size_t modules_open(const struct residuum_backend **ret_modules, size_t max, str
     }
     for (size_t i = 0; i < found.gl_pathc && n < max; i++) {
         ret_modules[n] = module_open(found.gl_pathv[i], report);
-        n += ret_modules[n] != NULL ? 1 : 0;
+        n += ret_modules[n] != NULL && !has_no_device(ret_modules[n]) ? 1 : 0;
     }
     globfree(&found);
     return n;
@@ -108,11 +118,12 @@ static void check(struct rig *rig, const char *call, int rc, const struct err *e
 int rig_init(struct rig *rig, const struct residuum_backend *module, const struct graph *graph,
              const struct backend_plan_options *options, struct report *report) {
     *rig = (struct rig){.module = module, .graph = graph, .options = *options, .report = report};
-    struct backend_options open_options = {.threads = 2, .device_id = "cpu"};
+    struct backend_info info;
     struct err err = {0};
-    if (module->open(&open_options, &rig->backend, &err) < 0 ||
+    if (module->probe(0, &info, &err) < 0 ||
+        module->open(&(struct backend_options){.threads = 2, .device_id = info.device_id}, &rig->backend, &err) < 0 ||
         module->compile(rig->backend, graph, options, &rig->plan, &err) < 0) {
-        check(rig, "open or compile", -1, &err, NULL);
+        check(rig, "probe, open or compile", -1, &err, NULL);
         return -1;
     }
     if (module->memory(rig->plan) <= 0)

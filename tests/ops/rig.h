@@ -33,7 +33,8 @@ const struct residuum_backend *module_open(const char *path, struct report *repo
 /* RESIDUUM_BUILD, or build/release */
 const char *build_folder(void);
 
-/* Opens every module of the build. Returns how many, at most max; a finding when one cannot be opened or there is none. */
+/* Opens every module of the build, but those that say they have no device here. Returns how many, at most max; a finding when one
+ * cannot be opened or there is none. */
 size_t modules_open(const struct residuum_backend **ret_modules, size_t max, struct report *report);
 
 /* Whether the module offers a precision on this machine; a finding when its probe fails. */

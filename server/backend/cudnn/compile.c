@@ -202,8 +202,8 @@ static int lay(struct backend_plan *plan, const struct graph *graph, struct err 
 static int check(const struct backend *backend, const struct graph *graph, const struct backend_plan_options *options,
                  struct err *err) {
     if ((backend->info.precisions >> options->precision & 1) == 0)
-        return err_set(err, ERR_BACKEND, "%s does not compute in %s; ask for f32", backend->info.device,
-                       spec_precision_name(options->precision));
+        return err_set(err, ERR_BACKEND, "%s (compute capability %d.%d) computes in f32 only; bf16 and tf32 need 8.0",
+                       backend->info.device, backend->info.compute / 10, backend->info.compute % 10);
     if (options->batch < 1)
         return err_set(err, ERR_BACKEND, "A plan for batches of %d images; there must be at least 1", options->batch);
     if (graph->nodes_n == 0 || graph->nodes[graph->nodes_n - 1].op != OP_LOSS)
