@@ -20,13 +20,15 @@
  *
  * Random graphs are deeper, and have tensors of two or three values that are what cancellation leaves of much larger terms. (Seen
  * in 200 graphs: f32: outputs 3e-6, gradients 5e-5 at most, 7e-6 but for one in a thousand; bf16, smooth: outputs 9 %, gradients
- * 16 %, 7 % but for one in a thousand; rough: gradients 77 %, peaks 140 %.) A gradient that is missing is off by 100 %. */
+ * 16 %, 7 % but for one in a thousand; rough: gradients 120 %, peaks 140 %: of a group norm whose three gradients are what
+ * cancellation leaves, behind which one kink was passed.) A gradient that is missing is off by 100 %; where that is within the
+ * tolerance, f32 shows it. */
 static const struct tolerance tolerance_f32 = {5e-6, 2e-5, 1e-5, 3e-5, 5e-6};
 static const struct tolerance tolerance_bf16 = {2e-2, 3e-2, 4e-2, 6e-2, 2e-2};
 static const struct tolerance tolerance_bf16_rough = {4e-2, 1e-1, 3e-1, 6e-1, 2e-2};
 static const struct tolerance tolerance_f32_random = {1e-5, 2e-5, 1e-4, 1e-4, 5e-6};
 static const struct tolerance tolerance_bf16_random = {1.5e-1, 1.5e-1, 3e-1, 3e-1, 3e-2};
-static const struct tolerance tolerance_bf16_random_rough = {1.5e-1, 1.5e-1, 9e-1, 2.0, 3e-2};
+static const struct tolerance tolerance_bf16_random_rough = {1.5e-1, 1.5e-1, 1.3, 2.0, 3e-2};
 
 /* Tensors whose values are all below this are compared as if their largest were this: a bias before a normalization has a
  * gradient of 0 but for rounding. */
