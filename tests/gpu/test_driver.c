@@ -577,6 +577,7 @@ static void test_telemetry(void **state) {
     assert_true(answer.telemetry.power_w == 312.5);
     assert_true(answer.telemetry.energy_j == 5000000000.123);
     assert_int_equal(answer.telemetry.memory_used_bytes, 5024112640);
+    assert_true(answer.telemetry.step_s < 0);
     assert_string_equal(answer.info.driver, "580.65.06");
 }
 

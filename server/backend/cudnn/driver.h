@@ -5,13 +5,9 @@
 #define CUDNN_DRIVER_H
 
 #include <cuda.h>
+#include <cudnn.h>
 #include <stdbool.h>
 #include <stddef.h>
-/* cuDNN's headers declare deprecated functions with deprecated types; only our own use of them shall fail the build. */
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wdeprecated-declarations"
-#include <cudnn.h>
-#pragma GCC diagnostic pop
 
 #include "common/err.h"
 

@@ -81,7 +81,7 @@ bool nvml_driver(const struct nvml *nvml, char *ret_text, unsigned size);
 /* Memory of the device in bytes, used and free for all processes; false: unknown. */
 bool nvml_memory(const struct nvml *nvml, struct nvml_memory *ret_memory);
 
-/* Fills what is known; what is not is negative. */
+/* Fills what is known; what is not is negative, and so is step_s, of which NVML knows nothing. */
 void nvml_telemetry(const struct nvml *nvml, struct backend_telemetry *ret_telemetry);
 
 /* 0 as long as nothing says that the hardware is at fault; afterwards always -1 with ERR_DEVICE and the reason. Also 0 where
