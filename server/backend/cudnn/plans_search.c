@@ -15,6 +15,7 @@ struct search {
     cudnnBackendDescriptor_t graph;
     int offered, forbidden, broken, large;
     int64_t smallest; /* workspace of those that were too large */
+    struct err cause; /* what cuDNN said of the first that was not built */
 };
 
 /* --- engines --- */
@@ -92,28 +93,29 @@ static cudnnStatus_t read_engine(const struct gpu_driver *driver, cudnnBackendDe
     return status;
 }
 
-/* Makes n descriptors, or none. */
-static bool make_all(const struct gpu_driver *driver, cudnnBackendDescriptorType_t type, int n,
-                     cudnnBackendDescriptor_t *ret_made) {
-    for (int i = 0; i < n; i++)
-        if (driver->cudnnBackendCreateDescriptor(type, &ret_made[i]) != CUDNN_STATUS_SUCCESS) {
-            while (i-- > 0)
-                driver->cudnnBackendDestroyDescriptor(ret_made[i]);
-            return false;
-        }
-    return true;
-}
-
 static void destroy_all(const struct gpu_driver *driver, cudnnBackendDescriptor_t *made, int n) {
     for (int i = 0; i < n; i++)
         driver->cudnnBackendDestroyDescriptor(made[i]);
+}
+
+/* Makes n descriptors, or none. */
+static cudnnStatus_t make_all(const struct gpu_driver *driver, cudnnBackendDescriptorType_t type, int n,
+                              cudnnBackendDescriptor_t *ret_made) {
+    for (int i = 0; i < n; i++) {
+        cudnnStatus_t status = driver->cudnnBackendCreateDescriptor(type, &ret_made[i]);
+        if (status != CUDNN_STATUS_SUCCESS) {
+            destroy_all(driver, ret_made, i);
+            return status;
+        }
+    }
+    return CUDNN_STATUS_SUCCESS;
 }
 
 /* The knobs of a configuration as text. For logs only: what cannot be read is left out. */
 static void read_knobs(const struct gpu_driver *driver, cudnnBackendDescriptor_t config, char *ret_text, size_t size) {
     cudnnBackendDescriptor_t knobs[KNOBS_MAX];
     ret_text[0] = '\0';
-    if (!make_all(driver, CUDNN_BACKEND_KNOB_CHOICE_DESCRIPTOR, KNOBS_MAX, knobs))
+    if (make_all(driver, CUDNN_BACKEND_KNOB_CHOICE_DESCRIPTOR, KNOBS_MAX, knobs) != CUDNN_STATUS_SUCCESS)
         return;
     int64_t n = 0, one = 0;
     if (driver->cudnnBackendGetAttribute(config, CUDNN_ATTR_ENGINECFG_KNOB_CHOICES, CUDNN_TYPE_BACKEND_DESCRIPTOR, KNOBS_MAX, &n,
@@ -160,24 +162,35 @@ cudnnStatus_t plan_finalize(const struct planner *planner, cudnnBackendAttribute
     return status;
 }
 
+/* Keeps what cuDNN said when it could not do something. */
+static bool refused(struct search *search, cudnnStatus_t status, const char *what) {
+    if (status != CUDNN_STATUS_SUCCESS)
+        plan_error(search->planner->driver, status, what, &search->cause);
+    return status != CUDNN_STATUS_SUCCESS;
+}
+
+/* Counts an engine that cuDNN has offered and cannot make. */
+static bool broken(struct search *search, cudnnStatus_t status, const char *what) {
+    if (refused(search, status, what))
+        search->broken++;
+    return status != CUDNN_STATUS_SUCCESS;
+}
+
 /* Whether this configuration becomes the plan. */
 static bool take(struct search *search, cudnnBackendDescriptor_t config, struct plan *ret_plan) {
     struct planner *planner = search->planner;
     struct plan plan = {0};
     search->offered++;
-    if (read_engine(planner->driver, config, &plan.engine) != CUDNN_STATUS_SUCCESS) {
-        search->broken++;
+    if (broken(search, read_engine(planner->driver, config, &plan.engine), "describe an engine"))
         return false;
-    }
     if (!allowed(search, &plan.engine)) {
         search->forbidden++;
         return false;
     }
-    if (plan_finalize(planner, CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &config, &plan) !=
-        CUDNN_STATUS_SUCCESS) {
-        search->broken++;
+    cudnnStatus_t status =
+        plan_finalize(planner, CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &config, &plan);
+    if (broken(search, status, "build an engine"))
         return false;
-    }
     if (plan.workspace_bytes > planner->workspace_bytes) {
         if (search->large++ == 0 || plan.workspace_bytes < search->smallest)
             search->smallest = plan.workspace_bytes;
@@ -192,19 +205,19 @@ static bool take(struct search *search, cudnnBackendDescriptor_t config, struct 
 /* Looks through what one mode of the heuristics offers. A mode that offers nothing is no failure: the other one may. */
 static bool take_of(struct search *search, cudnnBackendDescriptor_t heuristics, struct plan *ret_plan) {
     const struct gpu_driver *driver = search->planner->driver;
+    const cudnnBackendAttributeName_t name = CUDNN_ATTR_ENGINEHEUR_RESULTS;
     cudnnBackendDescriptor_t configs[CONFIGS_MAX];
     int64_t n = 0, filled = 0;
-    if (driver->cudnnBackendGetAttribute(heuristics, CUDNN_ATTR_ENGINEHEUR_RESULTS, CUDNN_TYPE_BACKEND_DESCRIPTOR, 0, &n, NULL) !=
-            CUDNN_STATUS_SUCCESS ||
-        n <= 0)
+    cudnnStatus_t status = driver->cudnnBackendGetAttribute(heuristics, name, CUDNN_TYPE_BACKEND_DESCRIPTOR, 0, &n, NULL);
+    if (refused(search, status, "count engines") || n <= 0)
         return false;
     if (n > CONFIGS_MAX)
         n = CONFIGS_MAX;
-    if (!make_all(driver, CUDNN_BACKEND_ENGINECFG_DESCRIPTOR, (int)n, configs))
+    if (refused(search, make_all(driver, CUDNN_BACKEND_ENGINECFG_DESCRIPTOR, (int)n, configs), "make a descriptor"))
         return false;
     bool taken = false;
-    if (driver->cudnnBackendGetAttribute(heuristics, CUDNN_ATTR_ENGINEHEUR_RESULTS, CUDNN_TYPE_BACKEND_DESCRIPTOR, n, &filled,
-                                         configs) == CUDNN_STATUS_SUCCESS)
+    status = driver->cudnnBackendGetAttribute(heuristics, name, CUDNN_TYPE_BACKEND_DESCRIPTOR, n, &filled, configs);
+    if (!refused(search, status, "list engines"))
         for (int64_t i = 0; i < filled && i < n && !taken; i++)
             taken = take(search, configs[i], ret_plan);
     destroy_all(driver, configs, (int)n);
@@ -212,7 +225,7 @@ static bool take_of(struct search *search, cudnnBackendDescriptor_t heuristics, 
 }
 
 static bool search_mode(struct search *search, cudnnBackendHeurMode_t mode, struct plan *ret_plan) {
-    struct draft draft = {.driver = search->planner->driver};
+    struct draft draft = {.driver = search->planner->driver, .err = &search->cause};
     cudnnBackendDescriptor_t heuristics = draft_new(&draft, CUDNN_BACKEND_ENGINEHEUR_DESCRIPTOR);
     draft_ref(&draft, heuristics, CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH, search->graph);
     draft_set(&draft, heuristics, CUDNN_ATTR_ENGINEHEUR_MODE, CUDNN_TYPE_HEUR_MODE, 1, &mode);
@@ -235,18 +248,21 @@ static const char *precision_name(enum spec_precision precision) {
     return "tf32";
 }
 
-/* Says why no engine was taken. */
+/* Says why no engine was taken. Without memory nobody knows whether there is one. */
 static int none(const struct search *search, struct err *err) {
     const struct plan_request *request = search->request;
+    if (search->cause.code == ERR_MEMORY)
+        return err_set(err, ERR_MEMORY, "%s", search->cause.text);
     const double mib = 1024 * 1024;
     char large[80] = "";
     if (search->large > 0)
         snprintf(large, sizeof large, ", %d of more workspace than %.0f MiB (the smallest %.0f)", search->large,
                  (double)search->planner->workspace_bytes / mib, (double)search->smallest / mib);
-    return err_set(
-        err, ERR_UNSUPPORTED, "cuDNN %zu has no %sengine for %s in %s, %s: of %d offered, %d not allowed, %d not built%s",
-        search->planner->driver->cudnnGetVersion(), request->nondeterministic ? "" : "deterministic ", plan_op_name(request->op),
-        precision_name(request->precision), request->text, search->offered, search->forbidden, search->broken, large);
+    return err_set(err, ERR_UNSUPPORTED,
+                   "cuDNN %zu has no %sengine for %s in %s, %s: of %d offered, %d not allowed, %d not built%s%s%s",
+                   search->planner->driver->cudnnGetVersion(), request->nondeterministic ? "" : "deterministic ",
+                   plan_op_name(request->op), precision_name(request->precision), request->text, search->offered,
+                   search->forbidden, search->broken, large, search->cause.text[0] != '\0' ? "; " : "", search->cause.text);
 }
 
 static int search_plan(struct search *search, plan_describe_graph *describe, const void *key, struct plan *ret_plan,

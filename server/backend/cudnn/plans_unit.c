@@ -33,7 +33,7 @@ bool conv_unit_key(const struct gpu_plan *gpu, const struct graph_node *nodes, c
         key.dilation_w = node->window.dilation_w;
         key.groups = node->window.groups;
     }
-    if (y->wide || (key.groups > 1 && padded))
+    if ((y->wide && key.precision == PRECISION_BF16) || (key.groups > 1 && padded))
         return false;
     *ret_key = key;
     return true;
