@@ -9,6 +9,8 @@ UNIT_api_commit := $(API) $(STORE) $(GRAPH) $(COMMON)
 UNIT_augment := $(O)/tests/unit/case_rig.o $(patsubst %,$(O)/server/train/%.o,batch mixup parallel) $(COMMON)
 UNIT_common := $(COMMON)
 UNIT_fit := $(O)/server/sched/fit.o $(COMMON)
+UNIT_gpu_kernels := $(patsubst %,$(O)/tests/unit/%.o,kernel_rig $(addprefix gpu_kernels_,conv element group images loss norm update window)) \
+	$(KERNELS_C) $(patsubst %,$(O)/server/train/%.o,batch mixup parallel) $(COMMON)
 UNIT_golden := $(O)/tests/golden/formula.o $(O)/tests/ops/rig.o $(GRAPH) $(COMMON)
 UNIT_gpu_need := $(patsubst %,$(O)/tests/unit/%.o,alloc_rig model_rig) $(GRAPH) $(COMMON)
 UNIT_LDFLAGS_gpu_need := -Wl,--wrap=malloc,--wrap=calloc
@@ -86,3 +88,7 @@ $(B)/tests/gpu/plan_check: $(O)/tests/gpu/plan_check.o $(PLAN_RIG) | $(NULL_CUDA
 DOUBLE_TEST := $(O)/tests/gpu/double_rig.o $(DOUBLE) $(KERNELS_C) $(patsubst %,$(O)/server/backend/cudnn/%.o,error library) $(COMMON)
 UNIT_double_memory := $(DOUBLE_TEST)
 UNIT_double_streams := $(DOUBLE_TEST)
+
+# The backend on the double.
+UNIT_backend := $(patsubst %,$(O)/tests/ops/%.o,cases rig values) $(patsubst %,$(O)/server/train/%.o,batch mixup parallel) $(GRAPH) $(COMMON)
+$(B)/tests/gpu/test_backend: | $(B)/double/backend-cudnn.so
