@@ -90,5 +90,5 @@ UNIT_double_memory := $(DOUBLE_TEST)
 UNIT_double_streams := $(DOUBLE_TEST)
 
 # The backend on the double.
-UNIT_backend := $(patsubst %,$(O)/tests/ops/%.o,cases rig values) $(patsubst %,$(O)/server/train/%.o,batch mixup parallel) $(GRAPH) $(COMMON)
+UNIT_backend := $(O)/tests/gpu/noise.o $(patsubst %,$(O)/tests/ops/%.o,cases rig values) $(patsubst %,$(O)/server/train/%.o,batch mixup parallel) $(GRAPH) $(COMMON)
 $(B)/tests/gpu/test_backend: | $(B)/double/backend-cudnn.so

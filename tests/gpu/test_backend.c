@@ -1,0 +1,262 @@
+/* The GPU backend on the strict double: a captured step gives the bits of one that is launched kernel by kernel, images that lie
+ * on the device those of the trainer's, and a small ResNet the losses of the reference. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "tests/gpu/noise.h"
+#include "tests/ops/checks.h"
+
+static const struct op_case net = {"net",
+                                   {CHANNELS, HEIGHT, WIDTH},
+                                   BATCH,
+                                   "conv o=20 k=3 p=1; norm; act kind=relu; dropout rate=0.3; conv o=32 k=3 p=1; norm;"
+                                   "conv o=32 k=1 in=4; add in=6,7; act kind=relu; max k=2 s=2; conv o=48 k=3 s=2 p=1 bias;"
+                                   "act kind=gelu; gap; linear o=33 bias; act kind=tanh"};
+
+static void load(struct rig *rig, const struct noise *noise) {
+    struct backend_data data = noise_data(noise);
+    struct err err = {0};
+    if (rig->module->load_data(rig->backend, SET_TRAIN, &data, &err) != 0)
+        fail_msg("%s", err.text);
+}
+
+/* --- steps --- */
+
+/* The same batch, its images taken from the device. */
+static struct backend_batch from_set(const struct noise_batch *made) {
+    struct backend_batch view = made->view;
+    view.images = NULL;
+    view.set = SET_TRAIN;
+    return view;
+}
+
+static double train(struct rig *rig, const struct backend_batch *view, int step) {
+    struct backend_optimizer optimizer = {
+        .lr = 0.05f / (float)(step + 1), .momentum = 0.9f, .weight_decay = 1e-3f, .clip_norm = 2, .step = step + 1};
+    struct backend_result result = {0};
+    struct err err = {0};
+    if (rig->module->train_step(rig->plan, view, &optimizer, &result, &err) != 0)
+        fail_msg("step %d: %s", step, err.text);
+    return result.loss_sum;
+}
+
+static double evaluate(struct rig *rig, const struct backend_batch *view) {
+    struct backend_result result = {0};
+    struct err err = {0};
+    if (rig->module->eval_step(rig->plan, view, NULL, &result, &err) != 0)
+        fail_msg("evaluation: %s", err.text);
+    return result.loss_sum;
+}
+
+static void assert_same_values(struct rig *one, struct rig *other) {
+    for (int i = 0; i < one->graph->params_n; i++) {
+        struct buffer a = rig_get(one, TENSOR_VALUE, i), b = rig_get(other, TENSOR_VALUE, i);
+        if (memcmp(buffer_floats(&a), buffer_floats(&b), a.size_bytes) != 0)
+            fail_msg("%s differs", one->graph->params[i].name);
+        buffer_free(&a);
+        buffer_free(&b);
+    }
+}
+
+/* --- pairs of plans --- */
+
+struct pair {
+    struct report report;
+    struct graph *graph;
+    struct rig one, other;
+    struct noise *noise;
+};
+
+static const struct residuum_backend *open_module(const char *name, struct report *report) {
+    char path[512];
+    snprintf(path, sizeof path, "%s/%s", build_folder(), name);
+    return module_open(path, report);
+}
+
+static void pair_begin(struct pair *pair, enum spec_precision precision, bool eager) {
+    struct err err = {0};
+    *pair = (struct pair){0};
+    const struct residuum_backend *module = open_module("double/backend-cudnn.so", &pair->report);
+    struct backend_plan_options options = {.batch = BATCH, .precision = precision};
+    pair->noise = noise_new();
+    pair->graph = case_build(&net, &err);
+    if (module == NULL || pair->graph == NULL || rig_init(&pair->one, module, pair->graph, &options, &pair->report) != 0)
+        fail_msg("%s%s", pair->report.first, err.text);
+    options.eager = eager;
+    if (rig_init(&pair->other, module, pair->graph, &options, &pair->report) != 0)
+        fail_msg("%s", pair->report.first);
+    values_set(&pair->one);
+    values_set(&pair->other);
+    load(&pair->one, pair->noise);
+    load(&pair->other, pair->noise);
+}
+
+static void pair_end(struct pair *pair) {
+    assert_same_values(&pair->one, &pair->other);
+    if (pair->report.n > 0)
+        fail_msg("%s", pair->report.first);
+    rig_done(&pair->one);
+    rig_done(&pair->other);
+    graph_free(pair->graph);
+    noise_free(pair->noise);
+}
+
+/* --- tests --- */
+
+/* Steps, evaluations in between, learning rates that change, both sources of images. */
+static void run_captured(enum spec_precision precision) {
+    struct pair pair;
+    struct noise_batch made;
+    pair_begin(&pair, precision, true);
+    for (int step = 0; step < STEPS; step++) {
+        noise_batch(pair.noise, &noise_everything, step, &made);
+        struct backend_batch views[] = {made.view, from_set(&made)};
+        for (int i = 0; i < 2; i++) {
+            assert_true(train(&pair.one, &views[i], step) == train(&pair.other, &views[i], step));
+            assert_true(evaluate(&pair.one, &views[i]) == evaluate(&pair.other, &views[i]));
+        }
+    }
+    pair_end(&pair);
+}
+
+static void captured_f32(void **state) {
+    (void)state;
+    run_captured(PRECISION_F32);
+}
+
+static void captured_bf16(void **state) {
+    (void)state;
+    run_captured(PRECISION_BF16);
+}
+
+static void captured_tf32(void **state) {
+    (void)state;
+    run_captured(PRECISION_TF32);
+}
+
+/* One plan is given the images by the host, the other takes them from the device. */
+static void run_images(const struct augment *augment) {
+    struct pair pair;
+    struct noise_batch made;
+    pair_begin(&pair, PRECISION_F32, false);
+    for (int step = 0; step < STEPS; step++) {
+        noise_batch(pair.noise, augment, step, &made);
+        struct backend_batch view = from_set(&made);
+        assert_true(train(&pair.one, &made.view, step) == train(&pair.other, &view, step));
+    }
+    pair_end(&pair);
+}
+
+static void images_plain(void **state) {
+    (void)state;
+    run_images(&(struct augment){0});
+}
+
+static void images_moved(void **state) {
+    (void)state;
+    run_images(&(struct augment){.crop = 3, .flip = true, .cutout = 4, .seed = 9, .epoch = 2});
+}
+
+static void images_augmented(void **state) {
+    (void)state;
+    run_images(&noise_everything);
+}
+
+/* What cannot be is refused, and does no harm. */
+static void wrong_rows_are_refused(void **state) {
+    (void)state;
+    struct pair pair;
+    struct noise_batch made;
+    struct backend_result result;
+    struct backend_optimizer optimizer = {.lr = 0.1f, .step = 1};
+    pair_begin(&pair, PRECISION_F32, false);
+    noise_batch(pair.noise, &noise_everything, 0, &made);
+    struct backend_batch view = from_set(&made);
+    struct err row = {0}, set = {0};
+    made.samples[BATCH - 1] = IMAGES;
+    assert_int_equal(pair.one.module->train_step(pair.one.plan, &view, &optimizer, &result, &row), -1);
+    assert_non_null(strstr(row.text, "image 40 of a data set of 40"));
+    view.set = SET_VALIDATION;
+    assert_int_equal(pair.one.module->train_step(pair.one.plan, &view, &optimizer, &result, &set), -1);
+    assert_non_null(strstr(set.text, "was not copied"));
+    pair_end(&pair);
+}
+
+static void a_step_tells_its_time(void **state) {
+    (void)state;
+    struct pair pair;
+    struct noise_batch made;
+    struct backend_telemetry telemetry;
+    struct err err = {0};
+    pair_begin(&pair, PRECISION_F32, false);
+    assert_int_equal(pair.one.module->telemetry(pair.one.backend, &telemetry, &err), 0);
+    assert_true(telemetry.step_s < 0);
+    noise_batch(pair.noise, &noise_everything, 0, &made);
+    train(&pair.one, &made.view, 0);
+    train(&pair.other, &made.view, 0);
+    assert_int_equal(pair.one.module->telemetry(pair.one.backend, &telemetry, &err), 0);
+    assert_true(telemetry.step_s >= 0);
+    pair_end(&pair);
+}
+
+/* ResNet-8 for images of 8x8: every kind of unit that a ResNet has, in f32, beside the reference. */
+static void a_resnet_learns_as_the_reference(void **state) {
+    (void)state;
+    static const struct op_case resnet = {"resnet",
+                                          {CHANNELS, HEIGHT, WIDTH},
+                                          BATCH,
+                                          "conv o=16 k=3 p=1; norm; act kind=relu;"
+                                          "conv o=16 k=3 p=1; norm; act kind=relu; conv o=16 k=3 p=1; norm; add in=8,3;"
+                                          "act kind=relu; conv o=32 k=3 s=2 p=1; norm; act kind=relu; conv o=32 k=3 p=1;"
+                                          "norm; conv o=32 k=1 s=2 in=10; norm; add in=15,17; act kind=relu; gap"};
+    struct report report = {0};
+    struct err err = {0};
+    struct rig rigs[3] = {0};
+    struct graph *graph = case_build(&resnet, &err);
+    const struct residuum_backend *module = open_module("double/backend-cudnn.so", &report);
+    const struct residuum_backend *ref = open_module("backend-ref.so", &report);
+    if (graph == NULL || module == NULL || ref == NULL)
+        fail_msg("%s%s", report.first, err.text);
+    struct noise *noise = noise_new();
+    for (int i = 0; i < 3; i++) {
+        struct backend_plan_options options = {.batch = BATCH, .eager = i == 2};
+        assert_int_equal(rig_init(&rigs[i], i == 0 ? ref : module, graph, &options, &report), 0);
+        values_set(&rigs[i]);
+    }
+    for (int step = 0; step < 2 * STEPS; step++) {
+        struct noise_batch made;
+        noise_batch(noise, &noise_everything, step % STEPS, &made);
+        double expected = train(&rigs[0], &made.view, step);
+        for (int i = 1; i < 3; i++) {
+            double loss = train(&rigs[i], &made.view, step);
+            if (!(fabs(loss - expected) <= 1e-5 * fmax(1.0, expected)))
+                fail_msg("step %d: the loss is %.9g, not %.9g", step, loss, expected);
+        }
+    }
+    for (int i = 0; i < 3; i++)
+        rig_done(&rigs[i]);
+    graph_free(graph);
+    noise_free(noise);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(captured_f32),
+        cmocka_unit_test(captured_bf16),
+        cmocka_unit_test(captured_tf32),
+        cmocka_unit_test(images_plain),
+        cmocka_unit_test(images_moved),
+        cmocka_unit_test(images_augmented),
+        cmocka_unit_test(wrong_rows_are_refused),
+        cmocka_unit_test(a_step_tells_its_time),
+        cmocka_unit_test(a_resnet_learns_as_the_reference),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
