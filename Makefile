@@ -130,6 +130,7 @@ $(B)/double/backend-cudnn.so: $(filter-out %/cudnn/load.o,$(CUDNN_MODULE)) $(CUD
 		| $(B)/double/backend-ref.so $(B)/double/residuum-worker
 	@mkdir -p $(@D)
 	$(CC) $(ALL_LDFLAGS) -shared -o $@ $^ -ldl -lpthread -lm
+	ln -sf $(@F) $(@D)/libnvidia-ml.so.1
 $(B)/double/%: $(B)/%
 	@mkdir -p $(@D)
 	ln -f $< $@

@@ -12,15 +12,15 @@ struct CUctx_st {
 /* --- which devices there are --- */
 
 /* "GPU-64756200-6c65-4000-8000-00000000000N": the first bytes spell the double's name. */
-void device_uuid(int device, unsigned char ret_bytes[16]) {
+static void write_uuid(int device, unsigned char ret_bytes[16]) {
     static const unsigned char bytes[16] = {'d', 'u', 'b', 0, 'l', 'e', 0x40, 0, 0x80};
     memcpy(ret_bytes, bytes, sizeof bytes);
     ret_bytes[15] = (unsigned char)device;
 }
 
-static void write_id(int device, char ret_id[64]) {
+void device_id(int device, char ret_id[64]) {
     unsigned char bytes[16];
-    device_uuid(device, bytes);
+    write_uuid(device, bytes);
     char *end = ret_id + sprintf(ret_id, "GPU");
     for (int i = 0; i < 16; i++)
         end += sprintf(end, "%s%02x", i == 0 || i == 4 || i == 6 || i == 8 || i == 10 ? "-" : "", bytes[i]);
@@ -37,7 +37,7 @@ static int visible(int index) {
         int device = -1;
         for (int i = 0; i < state()->options.devices; i++) {
             char id[64], number[16];
-            write_id(i, id);
+            device_id(i, id);
             snprintf(number, sizeof number, "%d", i);
             if ((length == strlen(number) && strncmp(list, number, length) == 0) ||
                 (length > 4 && length <= strlen(id) && strncmp(list, id, length) == 0))
@@ -130,7 +130,7 @@ static CUresult name(char *ret_name, int size, CUdevice device) {
 static CUresult uuid(CUuuid *ret_uuid, CUdevice device) {
     CUresult result = check("cuDeviceGetUuid", device);
     if (result == CUDA_SUCCESS)
-        device_uuid(visible(device), (unsigned char *)ret_uuid->bytes);
+        write_uuid(visible(device), (unsigned char *)ret_uuid->bytes);
     return result;
 }
 

@@ -233,6 +233,8 @@ void call_looked_at(CUresult result);
 bool fault_allocation(void); /* whether this one fails */
 void fault_operation(void);  /* counts one that is done */
 bool fault_capture(void);
+/* Whether the fault of a kind is there, in this process or since another one (RESIDUUM_DOUBLE_ONCE). */
+bool fault_happened(enum fault_kind kind);
 
 /* --- descriptor.c, real.c, validate.c: cuDNN --- */
 
@@ -331,14 +333,15 @@ struct state {
         CUresult sticky, unseen; /* all calls fail so; an error that nobody has looked at */
         const char *unseen_of;
         long allocations, operations;
-        bool happened;
+        bool happened, told; /* told: as an event of NVML */
     } fault;
     struct real real;
 };
 
 struct state *state(void);
 void device_done(void);
-void device_uuid(int device, unsigned char ret_bytes[16]);
+/* "GPU-..." of a device, hidden ones included. */
+void device_id(int device, char ret_id[64]);
 
 /* Each puts its file's functions into the table. */
 void device_fill(struct gpu_driver *driver);

@@ -11,14 +11,17 @@ static bool happens(enum fault_kind kind) {
     const char *once = state()->options.fault.once;
     if (once[0] != '\0') {
         int file = open(once, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0600);
-        if (file < 0) {
-            state()->options.fault.kind = FAULT_NONE;
+        if (file < 0)
             return false;
-        }
         close(file);
     }
     state()->fault.happened = true;
     return true;
+}
+
+bool fault_happened(enum fault_kind kind) {
+    const char *once = state()->options.fault.once;
+    return state()->options.fault.kind == kind && (state()->fault.happened || (once[0] != '\0' && access(once, F_OK) == 0));
 }
 
 bool fault_allocation(void) {

@@ -16,7 +16,7 @@
 #include "tests/gpu/double/double.h"
 
 #define RESERVED ((size_t)1 << 40)
-enum { PAGE = 4096, ALIGN = 256, POISON = 0xFF, CANARY = 0xA5, POISON_FILE = 16 << 20 };
+enum { PAGE = 4096, ALIGN = 256, POISON = 0xFF, CANARY = 0xA5, POISON_FILE = 4 << 20 };
 
 static unsigned char *reserve(void) {
     void *at = mmap(NULL, RESERVED, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
