@@ -36,10 +36,11 @@ static int capture(struct backend_plan *plan, enum pass pass, enum source source
 static void try_capture(struct backend_plan *plan, enum pass pass, enum source source) {
     struct captured_step *step = &plan->captured[pass][source];
     struct err err = {0};
-    step->state = CAPTURE_DONE;
-    if (capture(plan, pass, source, &step->graph, &err) == 0)
+    if (capture(plan, pass, source, &step->graph, &err) == 0) {
+        step->state = CAPTURE_DONE;
         return;
-    step->state = CAPTURE_REFUSED;
+    }
+    plan->options.eager = true;
     fprintf(stderr, "steps are launched one kernel at a time, as they could not be captured: %s\n", err.text);
 }
 

@@ -114,10 +114,9 @@ static int too_large(struct backend *backend, int64_t bytes, struct err *err) {
 static int take_arena(struct backend_plan *plan, struct err *err) {
     struct backend *backend = plan->backend;
     CUresult result = backend->driver.cuMemAlloc(&plan->arena, (size_t)plan->gpu->arena_bytes);
-    if (result == CUDA_ERROR_OUT_OF_MEMORY)
-        return too_large(backend, plan->gpu->arena_bytes, err);
-    if (core_check(backend, result, "reserve memory for a network", err) != 0)
-        return -1;
+    bool full = result == CUDA_ERROR_OUT_OF_MEMORY;
+    if (core_check(backend, result, "reserve memory for a network", full ? NULL : err) != 0)
+        return full ? too_large(backend, plan->gpu->arena_bytes, err) : -1;
     tell_regions(plan, backend->driver.region_begin);
     return 0;
 }

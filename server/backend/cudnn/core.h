@@ -92,7 +92,7 @@ enum source { SOURCE_SET, SOURCE_HOST, SOURCES_N };
 
 /* A step as a graph of CUDA. The first one runs eagerly, since libraries allocate and load at first use, which a capture does not
  * allow; the second one is captured. */
-enum capture_state { CAPTURE_COLD, CAPTURE_WARM, CAPTURE_DONE, CAPTURE_REFUSED };
+enum capture_state { CAPTURE_COLD, CAPTURE_WARM, CAPTURE_DONE };
 struct captured_step {
     enum capture_state state;
     CUgraphExec graph; /* of CAPTURE_DONE */
@@ -149,7 +149,7 @@ int step_enqueue(const struct backend_plan *plan, enum pass pass, enum source so
 
 /* --- capture.c --- */
 
-/* Runs a step: eagerly, or as its graph. A step that cannot be captured stays eager, which is said once on stderr. */
+/* Runs a step: eagerly, or as its graph. When one cannot be captured, all of the plan stay eager, which is said on stderr. */
 int capture_run(struct backend_plan *plan, enum pass pass, enum source source, struct err *err);
 void capture_done(struct backend_plan *plan);
 
