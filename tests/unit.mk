@@ -53,6 +53,7 @@ UNIT_LDFLAGS_train_safetensors := -Wl,--wrap=malloc,--wrap=calloc
 UNIT_train_schedule := $(O)/tests/unit/case_rig.o $(COMMON)
 UNIT_train_watchdog := $(O)/server/train/watchdog.o $(COMMON)
 UNIT_driver := $(patsubst %,$(O)/server/backend/cudnn/%.o,compiler device driver error library load nvml profile) $(COMMON)
+UNIT_kernels := $(addprefix $(O)/server/backend/cudnn/,kernels/load.o compiler.o error.o library.o) $(O)/gen/kernels.o $(COMMON)
 
 # Fakes of NVIDIA's libraries, which test_driver puts in the place of the real ones. An old driver has few functions only.
 FAKE := $(B)/tests/gpu/fakes

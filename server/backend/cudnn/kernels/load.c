@@ -76,7 +76,8 @@ static int refuse(const struct gpu_compiler *compiler, void *program, int comput
 static int compile(const struct gpu_compiler *compiler, void *program, int compute, void **ret_code, size_t *ret_size) {
     char target[40];
     snprintf(target, sizeof target, "--gpu-architecture=sm_%d", compute);
-    const char *const options[] = {target, "--std=c++17", "--fmad=false"};
+    /* Without default-device, functions that a header declares for the host would be refused. */
+    const char *const options[] = {target, "--std=c++17", "--fmad=false", "--device-as-default-execution-space"};
     int result = compiler->nvrtcCompileProgram(program, sizeof options / sizeof options[0], options);
     if (result == 0)
         result = compiler->nvrtcGetCUBINSize(program, ret_size);
