@@ -240,6 +240,90 @@ static void test_a_wrong_shape_is_no_missing_engine(void **state) {
     planner_free(planner);
 }
 
+/* Convolutions that no preset has: n, h, w, c, k, kernel, stride, padding, dilation (each h and w), groups. */
+static const int odd_shapes[][14] = {
+    {1, 32, 32, 8, 8, 3, 3, 1, 1, 1, 1, 1, 1, 1},       /* one image */
+    {7, 33, 17, 24, 40, 5, 1, 1, 1, 2, 0, 1, 1, 1},     /* a column */
+    {7, 33, 17, 24, 40, 1, 7, 2, 3, 0, 3, 1, 1, 1},     /* a row, unequal strides */
+    {128, 32, 32, 64, 64, 3, 3, 1, 1, 2, 2, 2, 2, 1},   /* dilated */
+    {128, 32, 32, 64, 64, 3, 3, 1, 1, 1, 1, 1, 1, 2},   /* groups */
+    {128, 32, 32, 64, 64, 3, 3, 1, 1, 1, 1, 1, 1, 8},   /* groups of eight channels */
+    {128, 32, 32, 64, 64, 3, 3, 1, 1, 1, 1, 1, 1, 16},  /* groups of four channels */
+    {128, 32, 32, 64, 64, 3, 3, 1, 1, 1, 1, 1, 1, 64},  /* depthwise */
+    {128, 32, 32, 64, 128, 3, 3, 2, 2, 1, 1, 1, 1, 64}, /* depthwise, two filters a channel */
+    {128, 32, 32, 64, 64, 2, 2, 2, 2, 0, 0, 1, 1, 1},   /* an even kernel */
+    {128, 16, 16, 8, 8, 11, 11, 4, 4, 5, 5, 1, 1, 1},   /* a large kernel */
+    {128, 16, 16, 8, 8, 16, 16, 16, 16, 0, 0, 1, 1, 1}, /* one window of the whole image */
+    {128, 4, 4, 16, 16, 3, 3, 1, 1, 5, 5, 1, 1, 1},     /* more padding than image */
+    {128, 1, 1, 4096, 4096, 1, 1, 1, 1, 0, 0, 1, 1, 1}, /* a large linear layer */
+    {64, 224, 224, 8, 64, 7, 7, 2, 2, 3, 3, 1, 1, 1},   /* ImageNet's stem */
+    {4096, 8, 8, 64, 64, 3, 3, 1, 1, 1, 1, 1, 1, 1},    /* a large batch */
+    {3, 32, 32, 8, 2048, 1, 1, 3, 3, 0, 0, 1, 1, 1},    /* strides wider than the kernel */
+};
+
+static int out_of(int size, int kernel, int stride, int pad, int dilation) {
+    return (size + 2 * pad - dilation * (kernel - 1) - 1) / stride + 1;
+}
+
+static struct conv_key odd_key(const int *s, enum conv_op op, enum spec_precision precision) {
+    return (struct conv_key){.op = op,
+                             .precision = precision,
+                             .n = s[0],
+                             .h = s[1],
+                             .w = s[2],
+                             .c = s[3],
+                             .oh = out_of(s[1], s[5], s[7], s[9], s[11]),
+                             .ow = out_of(s[2], s[6], s[8], s[10], s[12]),
+                             .k = s[4],
+                             .kernel_h = s[5],
+                             .kernel_w = s[6],
+                             .stride_h = s[7],
+                             .stride_w = s[8],
+                             .pad_h = s[9],
+                             .pad_w = s[10],
+                             .dilation_h = s[11],
+                             .dilation_w = s[12],
+                             .groups = s[13]};
+}
+
+enum { ODD_N = sizeof odd_shapes / sizeof odd_shapes[0], PRECISIONS_N = PRECISION_TF32 + 1 };
+
+/* A plan, or "unsupported", which is said; nothing compiled where nothing can be. */
+static void plan_odd(struct planner *planner, const struct conv_key *key, bool compiled) {
+    struct conv_plan *plan = NULL;
+    struct err err = {0};
+    char text[PLAN_TEXT_MAX];
+    if (conv_plan_new(planner, key, &plan, &err) != 0) {
+        print_message("%s\n", err.text);
+        assert_int_equal(err.code, ERR_UNSUPPORTED);
+        return;
+    }
+    conv_plan_describe(plan, text);
+    if (!compiled && has(text, "compiled at run time"))
+        fail_msg("%s", text);
+    conv_plan_free(plan);
+}
+
+static void plan_all_odd(const struct gpu_driver *driver, const char *device) {
+    struct planner *planner = plan_rig_planner(driver, device, NULL);
+    for (int i = 0; i < ODD_N * OPS_N * PRECISIONS_N; i++) {
+        struct conv_key key = odd_key(odd_shapes[i / OPS_N / PRECISIONS_N], (enum conv_op)(i % OPS_N),
+                                      (enum spec_precision)(i / OPS_N % PRECISIONS_N));
+        plan_odd(planner, &key, driver->runtime_compiled);
+    }
+    planner_free(planner);
+}
+
+/* Depthwise convolutions are compiled where they can be, which takes some tenths of a second each: on one device only. */
+static void test_odd_shapes_have_a_plan_or_are_unsupported(void **state) {
+    (void)state;
+    struct gpu_driver driver = need_cudnn();
+    plan_all_odd(&driver, devices[0]);
+    driver.runtime_compiled = false;
+    for (int d = 0; d < DEVICES_N; d++)
+        plan_all_odd(&driver, devices[d]);
+}
+
 /* Every preset trains in f32 on a device of compute capability 7.5, and in nothing else. */
 static void visit_t4(void *arg, const struct conv_key *key) {
     struct planner *planner = arg;
@@ -394,8 +478,28 @@ static cudnnStatus_t destroy(cudnnBackendDescriptor_t descriptor) {
     return real.cudnnBackendDestroyDescriptor(descriptor);
 }
 
+/* What is said of a tensor, in the order in which it is said; tensors counts those that were right. */
+static int64_t dims[4];
+static int tensors;
+
+static void see_tensor(cudnnBackendAttributeName_t name, int64_t count, const int64_t *values) {
+    if (name == CUDNN_ATTR_TENSOR_DIMENSIONS) {
+        assert_int_equal(count, 4);
+        memcpy(dims, values, sizeof dims);
+    }
+    if (name == CUDNN_ATTR_TENSOR_STRIDES) {
+        const int64_t expected[4] = {dims[1] * dims[2] * dims[3], 1, dims[1] * dims[3], dims[1]};
+        assert_int_equal(count, 4);
+        assert_memory_equal(values, expected, sizeof expected);
+        tensors++;
+    }
+    if (name == CUDNN_ATTR_TENSOR_BYTE_ALIGNMENT)
+        assert_int_equal(values[0], 16);
+}
+
 static cudnnStatus_t set(cudnnBackendDescriptor_t descriptor, cudnnBackendAttributeName_t name, cudnnBackendAttributeType_t type,
                          int64_t count, const void *values) {
+    see_tensor(name, count, values);
     return fails() ? CUDNN_STATUS_INTERNAL_ERROR : real.cudnnBackendSetAttribute(descriptor, name, type, count, values);
 }
 
@@ -447,6 +551,15 @@ static void test_no_descriptor_is_lost_when_a_call_fails(void **state) {
     assert_true(failed > 30);
 }
 
+/* cuDNN plans for any strides: only what is said tells whether they are those of our tensors. */
+static void test_tensors_are_said_to_be_channels_last_and_aligned(void **state) {
+    (void)state;
+    real = need_cudnn();
+    failing_call = tensors = 0;
+    assert_true(attempt());
+    assert_int_equal(tensors, 3);
+}
+
 static void test_memory_that_runs_out_is_said(void **state) {
     (void)state;
     real = need_cudnn();
@@ -493,6 +606,7 @@ int main(void) {
         cmocka_unit_test(test_a_plan_fits_the_workspace),
         cmocka_unit_test(test_what_cudnn_does_not_have_is_unsupported),
         cmocka_unit_test(test_a_wrong_shape_is_no_missing_engine),
+        cmocka_unit_test(test_odd_shapes_have_a_plan_or_are_unsupported),
         cmocka_unit_test(test_compute_capability_7_5_has_f32_only),
         cmocka_unit_test(test_a_device_or_deny_list_that_cannot_be_read_is_refused),
         cmocka_unit_test(test_the_profile_comes_back),
@@ -500,6 +614,7 @@ int main(void) {
         cmocka_unit_test(test_fused_batch_norm_needs_lanes_a_relu_and_a_compiler),
         cmocka_unit_test(test_fused_batch_norm_takes_its_addresses),
         cmocka_unit_test(test_no_descriptor_is_lost_when_a_call_fails),
+        cmocka_unit_test(test_tensors_are_said_to_be_channels_last_and_aligned),
         cmocka_unit_test(test_memory_that_runs_out_is_said),
         cmocka_unit_test(test_units_that_own_kernels_compute_have_no_key),
     };
