@@ -106,3 +106,25 @@ def test_wrong_openapi(tmp_path):
     file.write_text("openapi: 3.1.0\ninfo: {title: t, version: '1'}\npaths:\n  /a/{id}:\n    get: {responses: {'200': {}}}\n")
     status, said = lint("check_openapi.mjs", file)
     assert status == 1 and "id" in said and "description" in said
+
+
+PTXAS = """ptxas info    : Compiling entry function 'residuum_add' for 'sm_90'
+ptxas info    : Function properties for residuum_add
+    0 bytes stack frame, {spilled} bytes spill stores, 0 bytes spill loads
+ptxas info    : Used {registers} registers, used 1 barriers, {shared} bytes smem, 408 bytes cmem[0]
+"""
+
+
+@pytest.mark.parametrize("figures,complaint", [
+    ({"spilled": 8}, "8 bytes of spilled registers"),
+    ({"registers": 129}, "129 registers; 128 at most"),
+    ({"shared": 50000}, "50000 bytes of shared memory"),
+    ({}, "residuum_mask was not built for sm_90"),
+])
+def test_ptxas_complaint(tmp_path, monkeypatch, figures, complaint):
+    (tmp_path / "gen").mkdir()
+    (tmp_path / "gen/kernels.ptxas").write_text(PTXAS.format(**{"spilled": 0, "registers": 40, "shared": 2048} | figures))
+    monkeypatch.setenv("RESIDUUM_BUILD", str(tmp_path))
+    status, said = lint("check_kernels")
+    assert status == 1 and complaint in said
+    assert "residuum_add was not built" not in said
