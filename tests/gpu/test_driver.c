@@ -265,7 +265,7 @@ static void test_device(void **state) {
     const struct backend_info *info = &answer.info;
     assert_string_equal(info->name, "cudnn");
     assert_string_equal(info->version, "9.19.0");
-    assert_string_equal(info->algorithms, "cudnn-9.19.0");
+    assert_string_equal(info->algorithms, "cudnn-9.19.0,own-1");
     assert_string_equal(info->device_id, ID);
     assert_string_equal(info->device, "NVIDIA \"Fake\" H100");
     assert_string_equal(info->driver, "580.65.06");
