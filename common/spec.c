@@ -18,7 +18,7 @@
 #define ADAPTIVE (BY(ADAM) | BY(ADAMW) | BY(RMSPROP))
 
 /* The order is the order of the canonical document. pad, threads, crop and flip take their initial value from the data set and
- * the context. */
+ * the context; a text's, "auto" of device, is no number. */
 static const struct row rows[] = {
     {"", "name", ROW_TEXT, AT(name), .min = 0, .max = 80},
     {"", "dataset", ROW_TEXT, AT(dataset), .min = 1, .max = 32, .required = true},
@@ -27,7 +27,9 @@ static const struct row rows[] = {
     {"", "batch_size", ROW_INT, AT(batch_size), .min = 1, .max = SPEC_BATCH_MAX, .initial = 128},
     {"", "seed", ROW_SEED, AT(seed), .max = 9007199254740991.0, .initial = 1},
     {"", "precision", ROW_CHOICE, AT(precision), .initial = PRECISION_F32, .choices = choices_precision},
+    {"", "deterministic", ROW_BOOL, AT(deterministic), .initial = true},
     {"", "backend", ROW_CHOICE, AT(backend), .initial = BACKEND_AUTO, .choices = choices_backend},
+    {"", "device", ROW_TEXT, AT(device), .min = 1, .max = 63},
     {"", "threads", ROW_INT, AT(threads), .min = 1, .max = 4096},
     {"optimizer", "kind", ROW_CHOICE, AT(optimizer.kind), .initial = OPTIMIZER_SGD, .choices = choices_optimizer},
     {"optimizer", "momentum", ROW_REAL, AT(optimizer.momentum), .max = 0.9999, .initial = 0.9, .kinds = BY(SGD) | BY(RMSPROP)},
@@ -304,6 +306,7 @@ static void set_defaults(struct reading *r, const struct dataset_card *card) {
     for (int i = 0; i < ROWS_N; i++)
         row_set(&rows[i], r->spec, rows[i].initial);
     r->spec->threads = r->context->threads_default;
+    snprintf(r->spec->device, sizeof r->spec->device, "auto");
     if (card != NULL) {
         r->spec->pad = card->default_pad;
         r->spec->augment.crop = card->default_crop;

@@ -117,9 +117,12 @@ struct spec {
     int epochs, batch_size;
     uint64_t seed; /* 0 to 2^53 - 1, exact in JSON */
     enum spec_precision precision;
+    bool deterministic; /* true: two runs give the same bits; false: a GPU may take faster algorithms of which none promises that
+                         */
     enum spec_backend backend;
-    int threads; /* of the worker; default: what the context says */
-    struct {     /* "optimizer": {"kind": "sgd", ...}; a field that the kind does not use is an error */
+    char device[64]; /* "auto", or the id of the only device that may run it: "cpu", "GPU-1fdd..." */
+    int threads;     /* of the worker; default: what the context says */
+    struct {         /* "optimizer": {"kind": "sgd", ...}; a field that the kind does not use is an error */
         enum spec_optimizer kind;
         double momentum;      /* sgd: 0.9, rmsprop: 0 */
         bool nesterov;        /* sgd */

@@ -30,6 +30,5 @@ int input_spec(const json_t *document, struct spec *ret_spec, struct err *err) {
         return 0;
     if (errors.n == 0)
         return err_set(err, ERR_INTERNAL, "the job's spec was refused without a reason");
-    *err = errors.items[0];
-    return -1;
+    return err_at(err, errors.items[0].code, errors.items[0].pointer, "%s", errors.items[0].text);
 }

@@ -1,6 +1,7 @@
 """Interrupted jobs end with the same bits; a checkpoint that cannot be used is never used silently."""
 import json
 import shutil
+import struct
 
 import pytest
 from harness import DONE, Worker, digest, flipped, needs, results, run, spec
@@ -75,6 +76,35 @@ def test_a_cut_line_behind_the_checkpoint_is_dropped(whole, tmp_path):
     history.write_text(lines[0] + "\n" + '{"epoch": 2, "train": ')
     _, status = run(directory, document)
     assert status == DONE and results(directory) == results(reference) and digest(directory) == digest(reference)
+
+
+def rewrite_spec(path, change):
+    """Changes the canonical spec in a checkpoint's metadata."""
+    data = path.read_bytes()
+    size = struct.unpack("<Q", data[:8])[0]
+    header = json.loads(data[8:8 + size])
+    document = json.loads(header["__metadata__"]["spec"])
+    change(document)
+    header["__metadata__"]["spec"] = json.dumps(document, separators=(",", ":"))
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    path.write_bytes(struct.pack("<Q", len(text)) + text + data[8 + size:])
+
+
+@pytest.mark.parametrize("whole", ["ref"], indirect=True)
+def test_a_checkpoint_from_before_a_field_was_known(whole, tmp_path):
+    """It has that field's default."""
+    document, reference, _ = whole
+    directory = tmp_path / "job"
+    killed_after(directory, document, 6)
+
+    def older(known):
+        del known["deterministic"], known["device"]
+
+    rewrite_spec(directory / "checkpoint.safetensors", older)
+    worker, status = run(directory, document)
+    assert status == DONE and worker.events[0]["resumed"] is not None, worker.text()
+    assert results(directory) == results(reference) and digest(directory) == digest(reference)
 
 
 def starts_afresh(directory, document, reason, reference):
