@@ -25,12 +25,14 @@ struct options {
     size_t memory_bytes; /* RESIDUUM_DOUBLE_MEMORY: bytes of each device, 16 GiB */
     uint64_t seed;       /* RESIDUUM_DOUBLE_SEED: in which order what may go in any order goes; 0: as it came */
     bool own_cudnn;      /* RESIDUUM_DOUBLE_CUDNN=own: not the real cuDNN, even where it is installed */
+    /* RESIDUUM_DOUBLE_FAULT: "oom:3" "sticky:700@120" "ecc@9" "lost@9" "remap@9" "hang@9" "capture", or /PATH of a file of that
+     */
     struct {
         enum fault_kind kind;
         int code;
         long at;        /* the allocation, or the operation of a stream, counted from 1 */
-        char once[256]; /* RESIDUUM_DOUBLE_ONCE: a file that is made with the fault; where it is, no fault happens */
-    } fault;            /* RESIDUUM_DOUBLE_FAULT: "oom:3" "sticky:700@120" "ecc@9" "lost@9" "hang@9" "remap@9" "capture" */
+        char once[256]; /* PATH.happened, which is made with the fault: where it is, no other process has the fault again */
+    } fault;
     char profile[2048]; /* of RESIDUUM_DOUBLE_PROFILE, "h100": the file of that name in server/graph/profiles */
 };
 
@@ -233,7 +235,7 @@ void call_looked_at(CUresult result);
 bool fault_allocation(void); /* whether this one fails */
 void fault_operation(void);  /* counts one that is done */
 bool fault_capture(void);
-/* Whether the fault of a kind is there, in this process or since another one (RESIDUUM_DOUBLE_ONCE). */
+/* Whether the fault of a kind is there, in this process or since another one (PATH.happened). */
 bool fault_happened(enum fault_kind kind);
 
 /* --- descriptor.c, real.c, validate.c: cuDNN --- */

@@ -4,7 +4,7 @@
 
 #include "tests/gpu/double/double.h"
 
-/* Whether the fault happens now: it does once, and, with a file of RESIDUUM_DOUBLE_ONCE, once in all processes. */
+/* Whether the fault happens now: it does once in a process, or, when a file orders it, once in all of them. */
 static bool happens(enum fault_kind kind) {
     if (state()->options.fault.kind != kind || state()->fault.happened)
         return false;

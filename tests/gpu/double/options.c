@@ -44,10 +44,7 @@ static const struct {
 };
 
 /* "word:number@number"; what the word does not need may be missing. */
-static void read_fault(struct options *options) {
-    const char *text = getenv("RESIDUUM_DOUBLE_FAULT"), *once = getenv("RESIDUUM_DOUBLE_ONCE");
-    if (text == NULL || text[0] == '\0')
-        return;
+static void parse_fault(const char *text, struct options *options) {
     size_t length = strcspn(text, ":@");
     for (size_t i = 0; i < sizeof faults / sizeof faults[0]; i++)
         if (strlen(faults[i].word) == length && strncmp(text, faults[i].word, length) == 0) {
@@ -55,12 +52,31 @@ static void read_fault(struct options *options) {
             options->fault.code = faults[i].code;
         }
     if (options->fault.kind == FAULT_NONE)
-        violation("RESIDUUM_DOUBLE_FAULT=%s names no fault", text);
+        violation("RESIDUUM_DOUBLE_FAULT: \"%s\" names no fault", text);
     const char *colon = strchr(text, ':'), *at = strchr(text, '@');
     if (colon != NULL && options->fault.kind == FAULT_STICKY)
         options->fault.code = (int)strtol(colon + 1, NULL, 10);
     options->fault.at = strtol(at != NULL ? at + 1 : colon != NULL ? colon + 1 : "1", NULL, 10);
-    snprintf(options->fault.once, sizeof options->fault.once, "%s", once != NULL ? once : "");
+}
+
+/* A path is of a file that holds the fault; without the file there is none. */
+static void read_fault(struct options *options) {
+    const char *text = getenv("RESIDUUM_DOUBLE_FAULT");
+    char line[64] = "";
+    if (text == NULL || text[0] == '\0')
+        return;
+    if (text[0] != '/') {
+        parse_fault(text, options);
+        return;
+    }
+    FILE *file = fopen(text, "r");
+    if (file == NULL)
+        return;
+    if (fgets(line, sizeof line, file) == NULL)
+        violation("cannot read the fault of %s", text);
+    fclose(file);
+    parse_fault(line, options);
+    snprintf(options->fault.once, sizeof options->fault.once, "%s.happened", text);
 }
 
 void options_read(struct options *ret_options) {
