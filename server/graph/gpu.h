@@ -100,9 +100,10 @@ struct gpu_unit {
     int out;                                /* the node whose output the unit makes: act or node; units stand in its order */
     int inputs[GRAPH_INPUTS_MAX], inputs_n; /* units; of a norm with add the other summand is inputs[1] */
     struct gpu_value value;
-    /* What the backward pass needs besides, offset in the arena: GPU_NORM: mean and 1 / deviation, [2][channels] f32,
-     * GPU_GROUP_NORM: [2][batch][groups] f32, in evaluation, too, where they go from one kernel to the next, GPU_POOL_MAX: which
-     * pixel of its window, row * kernel_w + column, [count] uint16; -1: nothing */
+    /* What the backward pass needs besides, offset in the arena: GPU_NORM: mean and 1 / deviation, [2][channels] f32, and in bf16
+     * with a ReLU, at the next multiple of GPU_ALIGN, a bit an element: the mask that cuDNN makes; GPU_GROUP_NORM:
+     * [2][batch][groups] f32, in evaluation, too, where they go from one kernel to the next, GPU_POOL_MAX: which pixel of its
+     * window, row * kernel_w + column, [count] uint16; -1: nothing */
     int64_t saved, saved_bytes;
     /* Backward, units last to first: whether the gradient of an input is wanted, and whether this unit adds to it (another one
      * has written it before) or is its first writer. */

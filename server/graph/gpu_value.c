@@ -42,12 +42,18 @@ static int64_t image_bytes(const struct gpu_plan *plan, const struct gpu_value *
     return gpu_round_up(value_bytes(plan, value) / plan->options.batch, GPU_ALIGN);
 }
 
+static int64_t norm_bytes(const struct gpu_plan *plan, const struct gpu_unit *unit) {
+    int64_t statistics = (int64_t)2 * unit->value.channels * F32;
+    bool masked = plan->options.precision == PRECISION_BF16 && unit->act >= 0;
+    return masked ? gpu_round_up(statistics, GPU_ALIGN) + unit->value.count / 8 : statistics;
+}
+
 /* Group norm's statistics go through memory in evaluation, too. */
 static int64_t saved_bytes(const struct gpu_plan *plan, const struct graph *graph, const struct gpu_unit *unit) {
     if (unit->kind == GPU_GROUP_NORM)
         return (int64_t)2 * plan->options.batch * graph->nodes[unit->node].window.groups * F32;
     if (unit->kind == GPU_NORM && plan->options.train)
-        return (int64_t)2 * unit->value.channels * F32;
+        return norm_bytes(plan, unit);
     if (unit->kind == GPU_POOL_MAX && plan->options.train)
         return unit->value.count * (int64_t)sizeof(uint16_t);
     return 0;

@@ -121,8 +121,11 @@ static int64_t saved_bytes(const struct graph *graph, const struct gpu_plan *pla
     int batch = plan->options.batch, groups = graph->nodes[unit->node].window.groups;
     if (unit->kind == GPU_GROUP_NORM)
         return (int64_t)(2 * batch * groups) * (int64_t)sizeof(float);
-    if (unit->kind == GPU_NORM && plan->options.train)
-        return (int64_t)(2 * unit->value.channels) * (int64_t)sizeof(float);
+    if (unit->kind == GPU_NORM && plan->options.train) {
+        int64_t statistics = (int64_t)(2 * unit->value.channels) * (int64_t)sizeof(float);
+        bool masked = plan->options.precision == PRECISION_BF16 && unit->act >= 0;
+        return masked ? (statistics + GPU_ALIGN - 1) / GPU_ALIGN * GPU_ALIGN + unit->value.count / 8 : statistics;
+    }
     return unit->kind == GPU_POOL_MAX && plan->options.train ? unit->value.count * 2 : 0;
 }
 

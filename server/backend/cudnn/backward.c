@@ -39,6 +39,8 @@ static void back_norm_inputs(struct build *build, const struct gpu_unit *unit, c
 
 static void back_norm(struct build *build, const struct gpu_unit *unit) {
     const struct graph_node *node = build_node(build, unit);
+    if (build->fused && fused_backward(build, unit))
+        return;
     struct row_sums sums = {.dy = build_gradient(build, &unit->value),
                             .y = mask_of(build, unit),
                             .x = build_value(build, build_input(build, unit, 0)),

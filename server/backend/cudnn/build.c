@@ -1,6 +1,8 @@
 /* Launches and addresses of a program that is being built: see build.h. */
 #include "server/backend/cudnn/build.h"
 
+#include <stdlib.h>
+
 enum {
     SLICE_ROWS = 32,    /* at least so many rows are summed by one block */
     SLICE_CHANNELS = 64 /* by one block of a sliced sum */
@@ -34,6 +36,44 @@ void build_kernel(struct build *build, enum kernel kernel, struct blocks blocks,
 void build_conv(struct build *build, struct conv_plan *conv) {
     if (build->failed == 0)
         build->failed = program_conv(build->program, conv, build->err);
+}
+
+void build_norm(struct build *build, struct norm_plan *norm) {
+    if (build->failed == 0)
+        build->failed = program_norm(build->program, norm, build->err);
+}
+
+static void free_owned(struct owned_plan owned) {
+    conv_plan_free(owned.conv);
+    norm_plan_free(owned.norm);
+}
+
+static int make_room(struct backend_plan *plan, struct err *err) {
+    if (plan->owned_n < plan->owned_room)
+        return 0;
+    int wider = plan->owned_room == 0 ? 64 : 2 * plan->owned_room;
+    struct owned_plan *grown = realloc(plan->owned, (size_t)wider * sizeof *grown);
+    if (grown == NULL)
+        return err_set(err, ERR_MEMORY, "No memory for %d plans of cuDNN", wider);
+    plan->owned = grown;
+    plan->owned_room = wider;
+    return 0;
+}
+
+void build_keep(struct build *build, struct owned_plan owned) {
+    struct backend_plan *plan = build->plan;
+    if (make_room(plan, build->err) == 0) {
+        plan->owned[plan->owned_n++] = owned;
+        return;
+    }
+    free_owned(owned);
+    build->failed = -1;
+}
+
+void build_free_owned(struct backend_plan *plan) {
+    for (int i = 0; i < plan->owned_n; i++)
+        free_owned(plan->owned[i]);
+    free(plan->owned);
 }
 
 /* --- addresses --- */

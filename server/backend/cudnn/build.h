@@ -5,13 +5,16 @@
 
 #include "server/backend/cudnn/core.h"
 
+enum { CONV_OPS = CONV_BACK_W + 1 };
+
 struct build {
     struct backend_plan *plan;
     int batch;
-    bool bf16;                        /* of values */
-    struct program *program;          /* what is appended to */
-    struct conv_plan **forward_convs; /* [units]: shared by the two forward programs; NULL: not made yet, or none can be */
-    bool training;                    /* forward: statistics of the batch, dropout */
+    bool bf16;                            /* of values */
+    struct program *program;              /* what is appended to */
+    struct conv_plan *(*convs)[CONV_OPS]; /* [units]: shared by programs; NULL: not made yet, or none can be */
+    bool training;                        /* forward: statistics of the batch, dropout */
+    bool fused;                           /* batch norms by cuDNN, where it can */
     int failed;
     struct err *err;
 };
@@ -33,6 +36,11 @@ int slices_of(int64_t rows);
     build_kernel(build, KERNEL_##name, blocks, &(struct kernel_##name){__VA_ARGS__}, sizeof(struct kernel_##name))
 void build_kernel(struct build *build, enum kernel kernel, struct blocks blocks, const void *params, size_t size);
 void build_conv(struct build *build, struct conv_plan *conv);
+void build_norm(struct build *build, struct norm_plan *norm);
+
+/* The network takes over a plan of cuDNN, also when this fails. */
+void build_keep(struct build *build, struct owned_plan owned);
+void build_free_owned(struct backend_plan *plan);
 
 /* --- build.c: addresses --- */
 
@@ -55,6 +63,11 @@ struct kernel_window build_window(const struct build *build, const struct gpu_un
 
 void conv_forward(struct build *build, const struct gpu_unit *unit);
 void conv_backward(struct build *build, const struct gpu_unit *unit);
+
+/* --- fused.c: batch norm by cuDNN. False: our own kernels have to do it. --- */
+
+bool fused_forward(struct build *build, const struct gpu_unit *unit);
+bool fused_backward(struct build *build, const struct gpu_unit *unit);
 
 /* --- forward.c --- */
 

@@ -3,14 +3,18 @@
 
 #include "server/backend/cudnn/core.h"
 
+static struct captured_step *captured(struct backend_plan *plan, struct step_kind kind) {
+    return &plan->captured[((int)kind.pass * SOURCES_N + (int)kind.source) * SIZES_N + (int)kind.size];
+}
+
 /* Other threads may call CUDA meanwhile: only this one's calls are restricted. */
-static int record(struct backend_plan *plan, enum pass pass, enum source source, CUgraph *ret_graph, struct err *err) {
+static int record(struct backend_plan *plan, struct step_kind kind, CUgraph *ret_graph, struct err *err) {
     struct backend *backend = plan->backend;
     struct gpu_driver *driver = &backend->driver;
     if (core_check(backend, driver->cuStreamBeginCapture(backend->stream, CU_STREAM_CAPTURE_MODE_THREAD_LOCAL),
                    "begin to capture a step", err) != 0)
         return -1;
-    int failed = step_enqueue(plan, pass, source, err);
+    int failed = step_enqueue(plan, kind, err);
     /* Ends the capture in any case; after a failure the driver says that there is no graph. */
     CUgraph graph = NULL;
     CUresult result = driver->cuStreamEndCapture(backend->stream, &graph);
@@ -22,10 +26,10 @@ static int record(struct backend_plan *plan, enum pass pass, enum source source,
     return failed;
 }
 
-static int capture(struct backend_plan *plan, enum pass pass, enum source source, CUgraphExec *ret_graph, struct err *err) {
+static int capture(struct backend_plan *plan, struct step_kind kind, CUgraphExec *ret_graph, struct err *err) {
     struct backend *backend = plan->backend;
     CUgraph graph;
-    if (record(plan, pass, source, &graph, err) != 0)
+    if (record(plan, kind, &graph, err) != 0)
         return -1;
     int failed =
         core_check(backend, backend->driver.cuGraphInstantiateWithFlags(ret_graph, graph, 0), "prepare a captured step", err);
@@ -33,10 +37,10 @@ static int capture(struct backend_plan *plan, enum pass pass, enum source source
     return failed;
 }
 
-static void try_capture(struct backend_plan *plan, enum pass pass, enum source source) {
-    struct captured_step *step = &plan->captured[pass][source];
+static void try_capture(struct backend_plan *plan, struct step_kind kind) {
+    struct captured_step *step = captured(plan, kind);
     struct err err = {0};
-    if (capture(plan, pass, source, &step->graph, &err) == 0) {
+    if (capture(plan, kind, &step->graph, &err) == 0) {
         step->state = CAPTURE_DONE;
         return;
     }
@@ -44,14 +48,14 @@ static void try_capture(struct backend_plan *plan, enum pass pass, enum source s
     fprintf(stderr, "steps are launched one kernel at a time, as they could not be captured: %s\n", err.text);
 }
 
-int capture_run(struct backend_plan *plan, enum pass pass, enum source source, struct err *err) {
+int capture_run(struct backend_plan *plan, struct step_kind kind, struct err *err) {
     struct backend *backend = plan->backend;
-    struct captured_step *step = &plan->captured[pass][source];
+    struct captured_step *step = captured(plan, kind);
     if (step->state == CAPTURE_WARM && !plan->options.eager)
-        try_capture(plan, pass, source);
+        try_capture(plan, kind);
     if (step->state == CAPTURE_DONE)
         return core_check(backend, backend->driver.cuGraphLaunch(step->graph, backend->stream), "run a captured step", err);
-    if (step_enqueue(plan, pass, source, err) != 0)
+    if (step_enqueue(plan, kind, err) != 0)
         return -1;
     if (step->state == CAPTURE_COLD)
         step->state = CAPTURE_WARM;
@@ -59,8 +63,7 @@ int capture_run(struct backend_plan *plan, enum pass pass, enum source source, s
 }
 
 void capture_done(struct backend_plan *plan) {
-    for (int pass = 0; pass < PASSES_N; pass++)
-        for (int source = 0; source < SOURCES_N; source++)
-            if (plan->captured[pass][source].state == CAPTURE_DONE)
-                (void)plan->backend->driver.cuGraphExecDestroy(plan->captured[pass][source].graph);
+    for (int i = 0; i < STEP_KINDS; i++)
+        if (plan->captured[i].state == CAPTURE_DONE)
+            (void)plan->backend->driver.cuGraphExecDestroy(plan->captured[i].graph);
 }

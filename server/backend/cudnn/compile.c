@@ -37,14 +37,25 @@ static void build_forward(struct build *build, struct program *program, bool tra
         forward_unit(build, &gpu->units[i]);
 }
 
+static void build_backward(struct build *build, struct program *program) {
+    build->program = program;
+    for (int i = build->plan->gpu->units_n - 1; i >= 0; i--)
+        backward_unit(build, &build->plan->gpu->units[i]);
+}
+
+static void build_passes(struct build *build, enum size size) {
+    build->fused = size == SIZE_FULL;
+    build_forward(build, &build->plan->forward_train[size], true);
+    build_backward(build, &build->plan->backward[size]);
+}
+
 static void build_training(struct build *build) {
     struct backend_plan *plan = build->plan;
-    build_forward(build, &plan->forward_train, true);
+    build_passes(build, SIZE_ANY);
+    if (plan->backend->fused_norm)
+        build_passes(build, SIZE_FULL);
     build->program = &plan->loss_train;
     forward_loss(build, true);
-    build->program = &plan->backward;
-    for (int i = plan->gpu->units_n - 1; i >= 0; i--)
-        backward_unit(build, &plan->gpu->units[i]);
     build->program = &plan->update;
     build_update(build);
 }
@@ -68,12 +79,12 @@ static int build_programs(struct backend_plan *plan, struct err *err) {
     struct build build = {.plan = plan,
                           .batch = plan->options.batch,
                           .bf16 = plan->options.precision == PRECISION_BF16,
-                          .forward_convs = calloc((size_t)plan->gpu->units_n, sizeof *build.forward_convs),
+                          .convs = calloc((size_t)plan->gpu->units_n, sizeof *build.convs),
                           .err = err};
-    if (build.forward_convs == NULL)
+    if (build.convs == NULL)
         return err_set(err, ERR_MEMORY, "No memory for the programs of a network of %d layers", plan->nodes_n);
     build_all(&build);
-    free(build.forward_convs);
+    free(build.convs);
     return build.failed;
 }
 
@@ -230,14 +241,20 @@ int core_compile(struct backend *backend, const struct graph *graph, const struc
 }
 
 static void free_programs(struct backend_plan *plan) {
-    struct program *programs[] = {
-        &plan->input[SOURCE_SET], &plan->input[SOURCE_HOST], &plan->forward_train, &plan->forward_eval, &plan->loss_train,
-        &plan->loss_eval,         &plan->backward,           &plan->update,        &plan->narrow};
+    struct program *programs[] = {&plan->input[SOURCE_SET],
+                                  &plan->input[SOURCE_HOST],
+                                  &plan->forward_train[SIZE_ANY],
+                                  &plan->forward_train[SIZE_FULL],
+                                  &plan->forward_eval,
+                                  &plan->loss_train,
+                                  &plan->loss_eval,
+                                  &plan->backward[SIZE_ANY],
+                                  &plan->backward[SIZE_FULL],
+                                  &plan->update,
+                                  &plan->narrow};
     for (size_t i = 0; i < sizeof programs / sizeof programs[0]; i++)
         program_done(programs[i]);
-    for (int i = 0; i < plan->convs_n; i++)
-        conv_plan_free(plan->convs[i]);
-    free(plan->convs);
+    build_free_owned(plan);
 }
 
 /* On a device that has failed these calls fail as well, and nothing more can be done about it. */

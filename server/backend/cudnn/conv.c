@@ -1,32 +1,14 @@
 /* Convolutions and linear layers: by cuDNN where it has a plan, else by our own kernels. */
 #include "server/backend/cudnn/build.h"
 
-#include <stdlib.h>
-
 /* The addresses of an operation, as conv_plan_bind takes them. */
 struct conv_addresses {
     CUdeviceptr x, w, y;
 };
 
-/* The plan takes over the convolution, also when this fails. */
-static int keep(struct backend_plan *plan, struct conv_plan *conv, struct err *err) {
-    if (plan->convs_n == plan->convs_room) {
-        int wider = plan->convs_room == 0 ? 64 : 2 * plan->convs_room;
-        struct conv_plan **grown = realloc(plan->convs, (size_t)wider * sizeof *grown);
-        if (grown == NULL) {
-            conv_plan_free(conv);
-            return err_set(err, ERR_MEMORY, "No memory for %d convolutions of a network", wider);
-        }
-        plan->convs = grown;
-        plan->convs_room = wider;
-    }
-    plan->convs[plan->convs_n++] = conv;
-    return 0;
-}
-
-/* cuDNN's plan, bound to its addresses; NULL: our own kernel has to do it, or the build has failed. */
-static struct conv_plan *cudnn_plan(struct build *build, enum conv_op op, const struct gpu_unit *unit,
-                                    const struct conv_addresses *at) {
+/* A new plan of cuDNN, bound to its addresses; NULL: our own kernel has to do it, or the build has failed. */
+static struct conv_plan *make_plan(struct build *build, enum conv_op op, const struct gpu_unit *unit,
+                                   const struct conv_addresses *at) {
     struct backend *backend = build->plan->backend;
     struct conv_plan *conv = NULL;
     struct conv_key key;
@@ -39,10 +21,19 @@ static struct conv_plan *cudnn_plan(struct build *build, enum conv_op op, const 
             build->failed = err_set(build->err, err.code, "%s", err.text);
         return NULL;
     }
-    build->failed = keep(build->plan, conv, build->err);
+    build_keep(build, (struct owned_plan){.conv = conv});
     if (build->failed == 0)
         build->failed = conv_plan_bind(conv, at->x, at->w, at->y, backend->workspace, build->err);
     return build->failed == 0 ? conv : NULL;
+}
+
+/* The same plan in every program. */
+static struct conv_plan *cudnn_plan(struct build *build, enum conv_op op, const struct gpu_unit *unit,
+                                    const struct conv_addresses *at) {
+    struct conv_plan **shared = &build->convs[unit - build->plan->gpu->units][op];
+    if (*shared == NULL)
+        *shared = make_plan(build, op, unit, at);
+    return *shared;
 }
 
 static const struct gpu_param *weight_of(const struct build *build, const struct gpu_unit *unit) {
@@ -62,15 +53,14 @@ static CUdeviceptr weights(const struct build *build, const struct gpu_unit *uni
 static void multiply(struct build *build, const struct gpu_unit *unit) {
     struct conv_addresses at = {build_value(build, build_input(build, unit, 0)), weights(build, unit),
                                 build_value(build, &unit->value)};
-    struct conv_plan **shared = &build->forward_convs[unit - build->plan->gpu->units];
-    if (*shared == NULL)
-        *shared = cudnn_plan(build, CONV_FORWARD, unit, &at);
-    if (*shared != NULL) {
-        build_conv(build, *shared);
+    struct conv_plan *conv = cudnn_plan(build, CONV_FORWARD, unit, &at);
+    if (conv != NULL) {
+        build_conv(build, conv);
         return;
     }
-    EMIT(build, conv, blocks_for(unit->value.count), .x = at.x, .w = at.w, .y = at.y, .window = build_window(build, unit),
-         .bf16 = build->bf16, .w_narrow = weight_of(build, unit)->narrow, .y_wide = unit->value.wide);
+    EMIT(build, conv, blocks_of(unit->value.count / KERNEL_CONV_OUTPUTS), .x = at.x, .w = at.w, .y = at.y,
+         .window = build_window(build, unit), .bf16 = build->bf16, .w_narrow = weight_of(build, unit)->narrow,
+         .y_wide = unit->value.wide);
 }
 
 void conv_forward(struct build *build, const struct gpu_unit *unit) {

@@ -32,6 +32,7 @@ struct backend {
     int64_t workspace_bytes;
     struct nvml nvml;
     struct device_set sets[BACKEND_SETS];
+    bool fused_norm;      /* batch norms by cuDNN, where it can and the environment's RESIDUUM_GPU_FEATURES allows it */
     CUevent began, ended; /* of a step */
     double step_s;        /* the last one; negative: none yet */
 };
@@ -55,7 +56,7 @@ int core_download(struct backend *backend, void *to, CUdeviceptr from, size_t by
 /* --- programs: program.c; a list of what the stream does, with all addresses and numbers fixed, so that it can be captured ---
  */
 
-enum program_kind { PROGRAM_KERNEL, PROGRAM_CONV };
+enum program_kind { PROGRAM_KERNEL, PROGRAM_CONV, PROGRAM_NORM };
 
 struct program_step {
     enum program_kind kind;
@@ -63,6 +64,7 @@ struct program_step {
     uint32_t blocks_x, blocks_y;
     size_t params_at; /* in params */
     struct conv_plan *conv;
+    struct norm_plan *norm;
 };
 
 struct program {
@@ -75,8 +77,9 @@ struct program {
 /* Appends a kernel with its struct, which is copied. blocks_y is 1 unless the kernel says otherwise. */
 int program_kernel(struct program *program, enum kernel kernel, const void *params, size_t size, uint32_t blocks_x,
                    uint32_t blocks_y, struct err *err);
-/* Appends a plan of cuDNN; the program does not own it. */
+/* Append a plan of cuDNN; the program does not own it. */
 int program_conv(struct program *program, struct conv_plan *conv, struct err *err);
+int program_norm(struct program *program, struct norm_plan *norm, struct err *err);
 /* Puts all of it into the stream. */
 int program_run(const struct program *program, struct backend *backend, struct err *err);
 void program_done(struct program *program);
@@ -86,9 +89,23 @@ uint32_t program_blocks(int64_t blocks);
 
 /* --- plan: compile.c --- */
 
-/* What a captured step is of: training or evaluation; the images come from a set, or from the host. */
+/* The kinds of steps: training or evaluation; images from a set, or from the host; batches of any size, or full ones, whose batch
+ * norms cuDNN may compute. */
 enum pass { PASS_TRAIN, PASS_EVAL, PASSES_N };
 enum source { SOURCE_SET, SOURCE_HOST, SOURCES_N };
+enum size { SIZE_ANY, SIZE_FULL, SIZES_N };
+enum { STEP_KINDS = PASSES_N * SOURCES_N * SIZES_N };
+struct step_kind {
+    enum pass pass;
+    enum source source;
+    enum size size;
+};
+
+/* A plan of cuDNN; the other member is NULL. */
+struct owned_plan {
+    struct conv_plan *conv;
+    struct norm_plan *norm;
+};
 
 /* A step as a graph of CUDA. The first one runs eagerly, since libraries allocate and load at first use, which a capture does not
  * allow; the second one is captured. */
@@ -108,13 +125,14 @@ struct backend_plan {
     struct graph_param *params;
     int nodes_n, params_n, classes;
     struct graph_shape image;
-    struct conv_plan **convs; /* all of them, to be freed */
-    int convs_n, convs_room;
+    struct owned_plan *owned; /* all plans of cuDNN, to be freed */
+    int owned_n, owned_room;
+    bool fused; /* there are programs for SIZE_FULL */
     /* Programs, built from the units: the images' way in, by source; forward with batch statistics and with running ones; loss,
      * with its gradient or without; backward; the update. Only USE_TRAIN has those of training. */
-    struct program input[SOURCES_N], forward_train, forward_eval, loss_train, loss_eval, backward, update;
+    struct program input[SOURCES_N], forward_train[SIZES_N], forward_eval, loss_train, loss_eval, backward[SIZES_N], update;
     struct program narrow; /* bf16 copies of the weights, after masters were set */
-    struct captured_step captured[PASSES_N][SOURCES_N];
+    struct captured_step captured[STEP_KINDS];
     unsigned char *staging, *results; /* pinned host memory for regions STAGING and RESULTS */
     float *host_images;               /* pinned [batch,C,H,W]; NULL until the first step from the host */
     bool dirty;                       /* masters were set, narrow must run */
@@ -145,12 +163,12 @@ int core_eval_step(struct backend_plan *plan, const struct backend_batch *batch,
 int core_statistics(struct backend_plan *plan, struct backend_statistics *ret_rows, struct err *err);
 
 /* Puts one step, with its copies to the device and back, into the stream. */
-int step_enqueue(const struct backend_plan *plan, enum pass pass, enum source source, struct err *err);
+int step_enqueue(const struct backend_plan *plan, struct step_kind kind, struct err *err);
 
 /* --- capture.c --- */
 
 /* Runs a step: eagerly, or as its graph. When one cannot be captured, all of the plan stay eager, which is said on stderr. */
-int capture_run(struct backend_plan *plan, enum pass pass, enum source source, struct err *err);
+int capture_run(struct backend_plan *plan, struct step_kind kind, struct err *err);
 void capture_done(struct backend_plan *plan);
 
 /* --- batch.c --- */

@@ -2,6 +2,7 @@
 #include "server/backend/cudnn/device.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "common/spec.h"
@@ -82,12 +83,25 @@ static int check(const struct gpu_driver *driver, CUdevice device, const struct 
     return 0;
 }
 
+bool gpu_feature(const char *name) {
+    const char *names = getenv("RESIDUUM_GPU_FEATURES");
+    size_t length = strlen(name);
+    for (const char *at = names; at != NULL && *at != '\0';) {
+        size_t n = strcspn(at, ",");
+        if (n == length && strncmp(at, name, n) == 0)
+            return true;
+        at += n + (at[n] == ',');
+    }
+    return false;
+}
+
 /* "own-1": our own kernels and how sums are cut for them; raised with every change of what they compute. */
 static void describe_versions(const struct gpu_driver *driver, struct backend_info *info) {
     int cudnn = (int)driver->cudnnGetVersion();
     snprintf(info->name, sizeof info->name, "cudnn");
     snprintf(info->version, sizeof info->version, "%d.%d.%d", cudnn / 10000, cudnn % 10000 / 100, cudnn % 100);
-    snprintf(info->algorithms, sizeof info->algorithms, "cudnn-%d.%d.%d,own-1", cudnn / 10000, cudnn % 10000 / 100, cudnn % 100);
+    snprintf(info->algorithms, sizeof info->algorithms, "cudnn-%d.%d.%d,own-1%s", cudnn / 10000, cudnn % 10000 / 100, cudnn % 100,
+             gpu_feature("fused-norm") ? ",fused-norm" : "");
     snprintf(info->note, sizeof info->note, "not yet run on hardware by us");
     info->threads_max = 1;
 }

@@ -22,6 +22,10 @@ int gpu_find(const struct gpu_driver *driver, const char *device_id, CUdevice *r
 /* 90 is compute capability 9.0. */
 int gpu_compute(const struct gpu_driver *driver, CUdevice device, int *ret_compute, struct err *err);
 
+/* Whether the environment's RESIDUUM_GPU_FEATURES, names separated by commas, allows a feature: those that a self-check on this
+ * device found to work. */
+bool gpu_feature(const char *name);
+
 /* The device's properties as JSON: the keys that cuDNN wants of CUDNN_ATTR_DEVICEPROP_JSON_REPRESENTATION. */
 int gpu_profile(const struct gpu_driver *driver, CUdevice device, char *ret_text, size_t size, struct err *err);
 

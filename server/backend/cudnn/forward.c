@@ -53,6 +53,8 @@ static void norm_apply(struct build *build, const struct gpu_unit *unit, const s
 }
 
 static void forward_norm(struct build *build, const struct gpu_unit *unit) {
+    if (build->training && build->fused && fused_forward(build, unit))
+        return;
     if (build->training)
         norm_statistics(build, unit);
     norm_apply(build, unit,

@@ -70,6 +70,16 @@ int program_conv(struct program *program, struct conv_plan *conv, struct err *er
     return 0;
 }
 
+int program_norm(struct program *program, struct norm_plan *norm, struct err *err) {
+    struct program_step *step = append(program, err);
+    if (step == NULL)
+        return -1;
+    step->kind = PROGRAM_NORM;
+    step->norm = norm;
+    program->steps_n++;
+    return 0;
+}
+
 static int launch(const struct program *program, const struct program_step *step, struct backend *backend, struct err *err) {
     void *params[] = {program->params + step->params_at};
     CUresult result = backend->driver.cuLaunchKernel(backend->kernels[step->kernel], step->blocks_x, step->blocks_y, 1,
@@ -77,20 +87,29 @@ static int launch(const struct program *program, const struct program_step *step
     return core_check(backend, result, "run a kernel", err);
 }
 
-static int convolve(const struct program_step *step, struct backend *backend, struct err *err) {
-    if (conv_plan_run(step->conv, backend->handle, err) == 0)
-        return 0;
-    nvml_blame(&backend->nvml, err);
-    return -1;
+/* What cuDNN answers is looked at here, as its plans do not know the device's health. */
+static int blame(struct backend *backend, int failed, struct err *err) {
+    if (failed != 0 && err != NULL)
+        nvml_blame(&backend->nvml, err);
+    return failed;
+}
+
+static int run_step(const struct program *program, const struct program_step *step, struct backend *backend, struct err *err) {
+    switch (step->kind) {
+    case PROGRAM_KERNEL:
+        return launch(program, step, backend, err);
+    case PROGRAM_CONV:
+        return blame(backend, conv_plan_run(step->conv, backend->handle, err), err);
+    case PROGRAM_NORM:
+        return blame(backend, norm_plan_run(step->norm, backend->handle, err), err);
+    }
+    return 0;
 }
 
 int program_run(const struct program *program, struct backend *backend, struct err *err) {
-    for (int i = 0; i < program->steps_n; i++) {
-        const struct program_step *step = &program->steps[i];
-        int failed = step->kind == PROGRAM_CONV ? convolve(step, backend, err) : launch(program, step, backend, err);
-        if (failed != 0)
+    for (int i = 0; i < program->steps_n; i++)
+        if (run_step(program, &program->steps[i], backend, err) != 0)
             return -1;
-    }
     return 0;
 }
 

@@ -25,17 +25,18 @@ static int enqueue_results(const struct backend_plan *plan, enum pass pass, stru
     return core_download(plan->backend, plan->results, plan_region(plan, GPU_RESULTS), bytes, err);
 }
 
-int step_enqueue(const struct backend_plan *plan, enum pass pass, enum source source, struct err *err) {
-    const struct program *train[] = {&plan->forward_train, &plan->loss_train, &plan->backward, &plan->update};
+int step_enqueue(const struct backend_plan *plan, struct step_kind kind, struct err *err) {
+    const struct program *train[] = {&plan->forward_train[kind.size], &plan->loss_train, &plan->backward[kind.size],
+                                     &plan->update};
     const struct program *eval[] = {&plan->forward_eval, &plan->loss_eval};
-    const struct program *const *programs = pass == PASS_TRAIN ? train : eval;
-    size_t n = pass == PASS_TRAIN ? sizeof train / sizeof train[0] : sizeof eval / sizeof eval[0];
-    if (enqueue_images(plan, source, err) < 0)
+    const struct program *const *programs = kind.pass == PASS_TRAIN ? train : eval;
+    size_t n = kind.pass == PASS_TRAIN ? sizeof train / sizeof train[0] : sizeof eval / sizeof eval[0];
+    if (enqueue_images(plan, kind.source, err) < 0)
         return -1;
     for (size_t i = 0; i < n; i++)
         if (program_run(programs[i], plan->backend, err) < 0)
             return -1;
-    return enqueue_results(plan, pass, err);
+    return enqueue_results(plan, kind.pass, err);
 }
 
 /* --- before and after it --- */
@@ -68,12 +69,12 @@ static int narrow(struct backend_plan *plan, struct err *err) {
 }
 
 /* The device's own clock tells how long it was at it. */
-static int run_timed(struct backend_plan *plan, enum pass pass, enum source source, struct err *err) {
+static int run_timed(struct backend_plan *plan, struct step_kind kind, struct err *err) {
     struct backend *backend = plan->backend;
     struct gpu_driver *driver = &backend->driver;
     float elapsed_ms;
     if (core_check(backend, driver->cuEventRecord(backend->began, backend->stream), "time a step", err) < 0 ||
-        capture_run(plan, pass, source, err) < 0 ||
+        capture_run(plan, kind, err) < 0 ||
         core_check(backend, driver->cuEventRecord(backend->ended, backend->stream), "time a step", err) < 0 ||
         core_wait(backend, "run a step", err) < 0 ||
         core_check(backend, driver->cuEventElapsedTime(&elapsed_ms, backend->began, backend->ended), "time a step", err) < 0)
@@ -84,12 +85,13 @@ static int run_timed(struct backend_plan *plan, enum pass pass, enum source sour
 
 static int run(struct backend_plan *plan, enum pass pass, const struct backend_batch *batch,
                const struct backend_optimizer *optimizer, struct backend_result *ret_result, struct err *err) {
-    enum source source = batch->images == NULL ? SOURCE_SET : SOURCE_HOST;
-    if (source == SOURCE_HOST && take_images(plan, batch, err) < 0)
+    bool full = plan->fused && pass == PASS_TRAIN && batch->n == plan->options.batch;
+    struct step_kind kind = {pass, batch->images == NULL ? SOURCE_SET : SOURCE_HOST, full ? SIZE_FULL : SIZE_ANY};
+    if (kind.source == SOURCE_HOST && take_images(plan, batch, err) < 0)
         return -1;
     batch_stage(plan, batch, optimizer);
     plan->evaluated = 0; /* also of a step that fails halfway */
-    if (narrow(plan, err) < 0 || run_timed(plan, pass, source, err) < 0)
+    if (narrow(plan, err) < 0 || run_timed(plan, kind, err) < 0)
         return -1;
     struct kernel_result result;
     memcpy(&result, plan->results, sizeof result);
