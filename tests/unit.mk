@@ -86,9 +86,11 @@ $(B)/tests/gpu/plan_check: $(O)/tests/gpu/plan_check.o $(PLAN_RIG) | $(NULL_CUDA
 	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(TEST_LIBS)
 
 # The strict double of a GPU, tested by breaking its rules.
-DOUBLE_TEST := $(O)/tests/gpu/double_rig.o $(DOUBLE) $(KERNELS_C) $(patsubst %,$(O)/server/backend/cudnn/%.o,error library) $(COMMON)
+DOUBLE_TEST := $(O)/tests/gpu/double_rig.o $(DOUBLE) $(KERNELS_C) \
+	$(patsubst %,$(O)/server/backend/cudnn/%.o,error library plans plans_cache plans_conv plans_draft plans_search) $(COMMON)
 UNIT_double_memory := $(DOUBLE_TEST)
 UNIT_double_streams := $(DOUBLE_TEST)
+UNIT_double_plans := $(DOUBLE_TEST)
 
 # The backend on the double.
 UNIT_backend := $(O)/tests/gpu/noise.o $(patsubst %,$(O)/tests/ops/%.o,cases rig values) $(patsubst %,$(O)/server/train/%.o,batch mixup parallel) $(GRAPH) $(COMMON)
