@@ -59,7 +59,7 @@ FUNCTION int64_t output_of(const struct kernel_window *w, struct pixel in, int32
 
 /* --- y: 32 threads have eight output channels of a pixel and share the taps and input channels; a block has eight such --- */
 
-enum { TAP_THREADS = 32, OUTPUTS_AT_ONCE = KERNEL_THREADS / TAP_THREADS };
+enum { OUTPUTS_AT_ONCE = KERNEL_CONV_OUTPUTS / LANES, TAP_THREADS = KERNEL_THREADS / OUTPUTS_AT_ONCE };
 
 /* What one tap's run of input channels gives to eight output channels. */
 FUNCTION void add_products(const struct kernel_conv *p, int64_t from, int32_t o, int32_t kh, int32_t kw, int32_t run,

@@ -345,7 +345,9 @@ struct kernel_flatten {
 
 /* --- convolutions and linear layers that cuDNN does not compute (a linear layer is a 1x1 window on [batch,1,1,cp]) --- */
 
-/* y = x * w. Weights are f32 masters, or bf16 copies when w_narrow. y_wide: y is f32 in a bf16 plan. Adds in f32. */
+/* y = x * w. Weights are f32 masters, or bf16 copies when w_narrow. y_wide: y is f32 in a bf16 plan. Adds in f32. One block
+ * KERNEL_CONV_OUTPUTS values of y, padding included, in strides. */
+enum { KERNEL_CONV_OUTPUTS = 64 };
 struct kernel_conv {
     DEVICE(const void) x;
     DEVICE(const void) w;

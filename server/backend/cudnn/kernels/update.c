@@ -119,15 +119,16 @@ FUNCTION float moved(const struct kernel_step *step, float decay, struct state *
     return sgd(step, state, w, g + decay * w);
 }
 
-/* Updates value number k of a chunk; returns what it was and what was added to it. */
+/* What a value was and what was added to it. */
 struct change {
     float before, update;
 };
 
-FUNCTION struct change update_value(const struct kernel_update *p, const struct kernel_chunk *chunk, int32_t k) {
-    const struct kernel_step *step = p->step;
+/* Updates value number k of a chunk. */
+FUNCTION struct change update_value(const struct kernel_update *p, const struct kernel_step *step,
+                                    const struct kernel_chunk *chunk, float clip, int32_t k) {
     int64_t at = chunk->first + k;
-    float g = load(chunk_gradient(p->gradient, chunk), k, chunk->narrow) * p->result->clip;
+    float g = load(chunk_gradient(p->gradient, chunk), k, chunk->narrow) * clip;
     float decay = chunk->decays || !step->decay_weights_only ? step->weight_decay : 0;
     struct state state = {p->momentum ? p->momentum[at] : 0, p->square ? p->square[at] : 0};
     struct change change;
@@ -148,14 +149,16 @@ KERNEL(update) {
     SHARED(double, weights, [KERNEL_THREADS]);
     SHARED(double, updates, [KERNEL_THREADS]);
     for (int32_t number = (int32_t)launch->block_x; number < p->chunks_n; number += (int32_t)launch->blocks_x) {
-        const struct kernel_chunk *chunk = &p->chunks[number];
         PHASE(thread) {
+            /* Copies: what is read through an address, a compiler would read again after each value that is written. */
+            const struct kernel_chunk own = p->chunks[number], *chunk = &own;
+            const struct kernel_step step = *p->step;
+            float decay = step.average_decay, clip = p->result->clip;
             double weight = 0, update = 0;
-            float decay = p->step->average_decay;
             for (int32_t k = (int32_t)thread; k < chunk->count; k += KERNEL_THREADS) {
                 struct change change = {0, 0};
                 if (chunk->gradient >= 0)
-                    change = update_value(p, chunk, k);
+                    change = update_value(p, &step, chunk, clip, k);
                 weight += (double)change.before * (double)change.before;
                 update += (double)change.update * (double)change.update;
                 if (p->average)
