@@ -1,5 +1,7 @@
-/* residuum-worker: trains one job, tells what this machine can do, or looks into a network. Its protocol is common/event.h. */
+/* residuum-worker: trains one job, tells what this machine can do, looks into a network, or checks a device. Its protocol is
+ * common/event.h. */
 #include <fcntl.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,12 +12,18 @@
 #include "server/train/inspect.h"
 #include "server/train/job.h"
 #include "server/train/probe.h"
+#include "server/train/selfcheck.h"
 #include "server/train/stop.h"
 
 static const char usage[] = "usage: residuum-worker            train the job whose line stands on standard input\n"
                             "       residuum-worker --probe    print devices, backends and data sets as JSON\n"
                             "       residuum-worker --inspect  answer the question about a network on standard input\n"
                             "       residuum-worker --version\n";
+
+static void print_usage(FILE *to) {
+    fputs(usage, to);
+    fputs(selfcheck_usage, to);
+}
 
 /* Keeps the real standard output for ourselves and points descriptor 1 at standard error, so that no library's print can get
  * between our lines. */
@@ -59,17 +67,20 @@ int main(int argc, char **argv) {
         return WORKER_EXIT_DONE;
     }
     if (argc == 2 && strcmp(argv[1], "--help") == 0) {
-        fputs(usage, stdout);
+        print_usage(stdout);
         return WORKER_EXIT_DONE;
     }
     const struct mode *mode = argc == 2 ? find_mode(argv[1]) : NULL;
-    if (argc != 1 && mode == NULL) {
-        fputs(usage, stderr);
+    bool checks = argc > 1 && strcmp(argv[1], "--self-check") == 0;
+    if (argc != 1 && mode == NULL && !checks) {
+        print_usage(stderr);
         return WORKER_EXIT_USAGE;
     }
     int fd = take_stdout();
     if (fd < 0)
         return WORKER_EXIT_RETRY;
+    if (checks)
+        return selfcheck_run(fd, (const char *const *)argv + 2);
     if (mode != NULL)
         return print(fd, mode->document());
     stop_init();
