@@ -141,6 +141,13 @@ static void captured_tf32(void **state) {
     run_captured(PRECISION_TF32);
 }
 
+static void captured_fused(void **state) {
+    (void)state;
+    setenv("RESIDUUM_GPU_FEATURES", "other,fused-norm", 1);
+    run_captured(PRECISION_BF16);
+    unsetenv("RESIDUUM_GPU_FEATURES");
+}
+
 /* One plan is given the images by the host, the other takes them from the device. */
 static void run_images(const struct augment *augment) {
     struct pair pair;
@@ -206,44 +213,92 @@ static void a_step_tells_its_time(void **state) {
     pair_end(&pair);
 }
 
-/* ResNet-8 for images of 8x8: every kind of unit that a ResNet has, in f32, beside the reference. */
-static void a_resnet_learns_as_the_reference(void **state) {
-    (void)state;
-    static const struct op_case resnet = {"resnet",
-                                          {CHANNELS, HEIGHT, WIDTH},
-                                          BATCH,
-                                          "conv o=16 k=3 p=1; norm; act kind=relu;"
-                                          "conv o=16 k=3 p=1; norm; act kind=relu; conv o=16 k=3 p=1; norm; add in=8,3;"
-                                          "act kind=relu; conv o=32 k=3 s=2 p=1; norm; act kind=relu; conv o=32 k=3 p=1;"
-                                          "norm; conv o=32 k=1 s=2 in=10; norm; add in=15,17; act kind=relu; gap"};
-    struct report report = {0};
+/* --- a ResNet --- */
+
+static const struct op_case resnet = {"resnet",
+                                      {CHANNELS, HEIGHT, WIDTH},
+                                      BATCH,
+                                      "conv o=16 k=3 p=1; norm; act kind=relu;"
+                                      "conv o=16 k=3 p=1; norm; act kind=relu; conv o=16 k=3 p=1; norm; add in=8,3;"
+                                      "act kind=relu; conv o=32 k=3 s=2 p=1; norm; act kind=relu; conv o=32 k=3 p=1;"
+                                      "norm; conv o=32 k=1 s=2 in=10; norm; add in=15,17; act kind=relu;"
+                                      /* another reader of a norm's input: its gradient is added */
+                                      "norm in=14; act kind=relu; add in=19,21; gap"};
+
+enum { TRIO = 3 };
+
+/* Three plans of it. */
+struct trio {
+    struct report report;
+    struct graph *graph;
+    struct rig rigs[TRIO];
+};
+
+static void trio_begin(struct trio *trio) {
     struct err err = {0};
-    struct rig rigs[3] = {0};
-    struct graph *graph = case_build(&resnet, &err);
-    const struct residuum_backend *module = open_module("double/backend-cudnn.so", &report);
-    const struct residuum_backend *ref = open_module("backend-ref.so", &report);
-    if (graph == NULL || module == NULL || ref == NULL)
-        fail_msg("%s%s", report.first, err.text);
+    *trio = (struct trio){.graph = case_build(&resnet, &err)};
+    if (trio->graph == NULL)
+        fail_msg("%s", err.text);
+}
+
+static void trio_add(struct trio *trio, int i, const char *name, const struct backend_plan_options *options) {
+    const struct residuum_backend *module = open_module(name, &trio->report);
+    if (module == NULL || rig_init(&trio->rigs[i], module, trio->graph, options, &trio->report) != 0)
+        fail_msg("%s", trio->report.first);
+    values_set(&trio->rigs[i]);
+}
+
+/* Two epochs, in which the losses may differ so much. */
+static void trio_train(struct trio *trio, double tolerance) {
     struct noise *noise = noise_new();
-    for (int i = 0; i < 3; i++) {
-        struct backend_plan_options options = {.batch = BATCH, .eager = i == 2};
-        assert_int_equal(rig_init(&rigs[i], i == 0 ? ref : module, graph, &options, &report), 0);
-        values_set(&rigs[i]);
-    }
     for (int step = 0; step < 2 * STEPS; step++) {
         struct noise_batch made;
         noise_batch(noise, &noise_everything, step % STEPS, &made);
-        double expected = train(&rigs[0], &made.view, step);
-        for (int i = 1; i < 3; i++) {
-            double loss = train(&rigs[i], &made.view, step);
-            if (!(fabs(loss - expected) <= 1e-5 * fmax(1.0, expected)))
-                fail_msg("step %d: the loss is %.9g, not %.9g", step, loss, expected);
+        double expected = train(&trio->rigs[0], &made.view, step);
+        for (int i = 1; i < TRIO; i++) {
+            double loss = train(&trio->rigs[i], &made.view, step);
+            if (!(fabs(loss - expected) <= tolerance * fmax(1.0, expected)))
+                fail_msg("step %d of plan %d: the loss is %.9g, not %.9g", step, i, loss, expected);
         }
     }
-    for (int i = 0; i < 3; i++)
-        rig_done(&rigs[i]);
-    graph_free(graph);
     noise_free(noise);
+}
+
+static void trio_end(struct trio *trio) {
+    assert_same_values(&trio->rigs[1], &trio->rigs[2]);
+    if (trio->report.n > 0)
+        fail_msg("%s", trio->report.first);
+    for (int i = 0; i < TRIO; i++)
+        rig_done(&trio->rigs[i]);
+    graph_free(trio->graph);
+}
+
+/* Captured and eager. */
+static void a_resnet_learns_as_the_reference(void **state) {
+    (void)state;
+    struct trio trio;
+    trio_begin(&trio);
+    trio_add(&trio, 0, "backend-ref.so", &(struct backend_plan_options){.batch = BATCH});
+    trio_add(&trio, 1, "double/backend-cudnn.so", &(struct backend_plan_options){.batch = BATCH});
+    trio_add(&trio, 2, "double/backend-cudnn.so", &(struct backend_plan_options){.batch = BATCH, .eager = true});
+    trio_train(&trio, 1e-5);
+    trio_end(&trio);
+}
+
+/* In bf16 our own kernels, beside cuDNN's batch norms, captured and eager. */
+static void fused_norms_learn_as_our_own(void **state) {
+    (void)state;
+    struct trio trio;
+    struct backend_plan_options options = {.batch = BATCH, .precision = PRECISION_BF16};
+    trio_begin(&trio);
+    trio_add(&trio, 0, "double/backend-cudnn.so", &options);
+    setenv("RESIDUUM_GPU_FEATURES", "fused-norm", 1);
+    trio_add(&trio, 1, "double/backend-cudnn.so", &options);
+    options.eager = true;
+    trio_add(&trio, 2, "double/backend-cudnn.so", &options);
+    unsetenv("RESIDUUM_GPU_FEATURES");
+    trio_train(&trio, 5e-3);
+    trio_end(&trio);
 }
 
 int main(void) {
@@ -251,12 +306,14 @@ int main(void) {
         cmocka_unit_test(captured_f32),
         cmocka_unit_test(captured_bf16),
         cmocka_unit_test(captured_tf32),
+        cmocka_unit_test(captured_fused),
         cmocka_unit_test(images_plain),
         cmocka_unit_test(images_moved),
         cmocka_unit_test(images_augmented),
         cmocka_unit_test(wrong_rows_are_refused),
         cmocka_unit_test(a_step_tells_its_time),
         cmocka_unit_test(a_resnet_learns_as_the_reference),
+        cmocka_unit_test(fused_norms_learn_as_our_own),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

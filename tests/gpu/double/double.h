@@ -286,7 +286,7 @@ cudnnStatus_t plan_json_get(const struct descriptor *plan, int64_t room, int64_t
 void descriptor_forget(struct object *object);
 cudnnStatus_t execute_plan(cudnnHandle_t handle, const struct descriptor *plan, const struct descriptor *pack);
 
-/* --- tensor.c, conv.c: what plans compute --- */
+/* --- tensor.c, conv.c, norm.c: what plans compute --- */
 
 struct tensor {
     int64_t uid;
@@ -304,9 +304,11 @@ int64_t tensor_count(const struct tensor *tensor);
 /* [n, h, w, c] doubles of [n, c, h, w] dims, and back, rounded to the type. */
 double *tensor_gather(const struct tensor *tensor, const void *from, bool as_tf32);
 void tensor_scatter(const struct tensor *tensor, const double *values, void *to);
-/* Runs a convolution; pointers of the uids by look-up. */
+/* Runs a convolution, or a graph of batch norm; pointers of the uids by look-up. */
 void conv_run(const struct descriptor *operation, const struct op *op);
+void norm_run(const struct descriptor *graph, const struct op *op);
 void *execute_pointer(const struct op *op, int64_t uid);
+float execute_value(const struct op *op, int64_t uid); /* of a tensor by value, as it was when the plan was queued */
 
 /* --- open.c: CUDA's functions have no argument for it, so the state of the double is one for the process --- */
 

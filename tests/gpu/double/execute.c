@@ -4,7 +4,7 @@
 
 #include "tests/gpu/double/double.h"
 
-enum { TENSORS_MAX = 24, OPERANDS_MAX = 4 };
+enum { OPERANDS_MAX = 12 };
 
 /* --- operations: their tensors, and which ones they make --- */
 
@@ -14,12 +14,14 @@ struct operand {
     bool made;
 };
 
+/* A running statistic may be moved in its place. */
+static const char running_mean[] = "the running mean", running_var[] = "the running variance";
+
 static const struct {
     cudnnBackendDescriptorType_t type;
     const char *name;
     struct operand operands[OPERANDS_MAX];
-    cudnnBackendAttributeName_t alpha, beta;
-    void (*run)(const struct descriptor *operation, const struct op *op);
+    cudnnBackendAttributeName_t alpha, beta; /* of convolutions */
 } rows[] = {
     {CUDNN_BACKEND_OPERATION_CONVOLUTION_FORWARD_DESCRIPTOR,
      "cuDNN's convolution",
@@ -27,24 +29,50 @@ static const struct {
       {CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_W, "w", false},
       {CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_Y, "y", true}},
      CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_ALPHA,
-     CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_BETA,
-     conv_run},
+     CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_BETA},
     {CUDNN_BACKEND_OPERATION_CONVOLUTION_BACKWARD_DATA_DESCRIPTOR,
      "cuDNN's gradient of a convolution's input",
      {{CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_DX, "dx", true},
       {CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_W, "w", false},
       {CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_DY, "dy", false}},
      CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_ALPHA,
-     CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_BETA,
-     conv_run},
+     CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_BETA},
     {CUDNN_BACKEND_OPERATION_CONVOLUTION_BACKWARD_FILTER_DESCRIPTOR,
      "cuDNN's gradient of a convolution's weights",
      {{CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_X, "x", false},
       {CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_DW, "dw", true},
       {CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_DY, "dy", false}},
      CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_ALPHA,
-     CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_BETA,
-     conv_run},
+     CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_BETA},
+    {.type = CUDNN_BACKEND_OPERATION_NORM_FORWARD_DESCRIPTOR,
+     .name = "cuDNN's batch norm",
+     .operands = {{CUDNN_ATTR_OPERATION_NORM_FWD_XDESC, "x", false},
+                  {CUDNN_ATTR_OPERATION_NORM_FWD_MEAN_DESC, "mean", true},
+                  {CUDNN_ATTR_OPERATION_NORM_FWD_INV_VARIANCE_DESC, "inverse", true},
+                  {CUDNN_ATTR_OPERATION_NORM_FWD_SCALE_DESC, "gamma", false},
+                  {CUDNN_ATTR_OPERATION_NORM_FWD_BIAS_DESC, "beta", false},
+                  {CUDNN_ATTR_OPERATION_NORM_FWD_EPSILON_DESC, "epsilon", false},
+                  {CUDNN_ATTR_OPERATION_NORM_FWD_EXP_AVG_FACTOR_DESC, "factor", false},
+                  {CUDNN_ATTR_OPERATION_NORM_FWD_INPUT_RUNNING_MEAN_DESC, running_mean, false},
+                  {CUDNN_ATTR_OPERATION_NORM_FWD_INPUT_RUNNING_VAR_DESC, running_var, false},
+                  {CUDNN_ATTR_OPERATION_NORM_FWD_OUTPUT_RUNNING_MEAN_DESC, running_mean, true},
+                  {CUDNN_ATTR_OPERATION_NORM_FWD_OUTPUT_RUNNING_VAR_DESC, running_var, true},
+                  {CUDNN_ATTR_OPERATION_NORM_FWD_YDESC, "y", true}}},
+    {.type = CUDNN_BACKEND_OPERATION_NORM_BACKWARD_DESCRIPTOR,
+     .name = "cuDNN's gradient of a batch norm",
+     .operands = {{CUDNN_ATTR_OPERATION_NORM_BWD_XDESC, "x", false},
+                  {CUDNN_ATTR_OPERATION_NORM_BWD_MEAN_DESC, "mean", false},
+                  {CUDNN_ATTR_OPERATION_NORM_BWD_INV_VARIANCE_DESC, "inverse", false},
+                  {CUDNN_ATTR_OPERATION_NORM_BWD_SCALE_DESC, "gamma", false},
+                  {CUDNN_ATTR_OPERATION_NORM_BWD_DYDESC, "dy", false},
+                  {CUDNN_ATTR_OPERATION_NORM_BWD_DSCALE_DESC, "dgamma", true},
+                  {CUDNN_ATTR_OPERATION_NORM_BWD_DBIAS_DESC, "dbeta", true},
+                  {CUDNN_ATTR_OPERATION_NORM_BWD_DXDESC, "dx", true}}},
+    {.type = CUDNN_BACKEND_OPERATION_POINTWISE_DESCRIPTOR,
+     .name = "cuDNN's operation element by element",
+     .operands = {{CUDNN_ATTR_OPERATION_POINTWISE_XDESC, "an operand", false},
+                  {CUDNN_ATTR_OPERATION_POINTWISE_BDESC, "the other operand", false},
+                  {CUDNN_ATTR_OPERATION_POINTWISE_YDESC, "a result", true}}},
 };
 
 static size_t row_of(const struct descriptor *operation) {
@@ -66,15 +94,22 @@ static float factor(const struct descriptor *operation, cudnnBackendAttributeNam
 
 /* --- addresses --- */
 
-static CUdeviceptr address(const struct op *op, int64_t uid) {
+/* Where the address of a tensor stands among those that were given. */
+static int place_of(const struct op *op, int64_t uid) {
     for (int i = 0; i < op->execute.n; i++)
         if (op->execute.uids[i] == uid)
-            return op->execute.pointers[i];
+            return i;
     violation("%s: no address for the tensor with the unique id %lld", op->name, (long long)uid);
 }
 
 void *execute_pointer(const struct op *op, int64_t uid) {
-    return memory_shadow(address(op, uid));
+    return memory_shadow(op->execute.pointers[place_of(op, uid)]);
+}
+
+float execute_value(const struct op *op, int64_t uid) {
+    float value;
+    memcpy(&value, &op->execute.pointers[place_of(op, uid)], sizeof value);
+    return value;
 }
 
 static void read_pack(struct op *op, const struct descriptor *pack) {
@@ -89,26 +124,77 @@ static void read_pack(struct op *op, const struct descriptor *pack) {
     op->execute.workspace = (CUdeviceptr)descriptor_integer(pack, CUDNN_ATTR_VARIANT_PACK_WORKSPACE, 0);
 }
 
-static void add_operand(struct op *op, const struct descriptor *operation, const struct operand *operand) {
-    struct tensor tensor = tensor_of(descriptor_child(operation, operand->name, 0));
-    CUdeviceptr at = address(op, tensor.uid);
-    if (at == 0 || at % (uint64_t)tensor.alignment != 0)
+/* cuDNN reads the host's memory when the plan is queued: the value takes the place of its address. */
+static void read_value(struct op *op, int place) {
+    CUdeviceptr value = 0;
+    memcpy(&value, (const void *)(uintptr_t)op->execute.pointers[place], sizeof(float));
+    op->execute.pointers[place] = value;
+}
+
+static size_t mask_bytes(const struct tensor *tensor) {
+    return ((size_t)tensor_count(tensor) + 7) / 8;
+}
+
+static void add_access(struct op *op, const struct tensor *tensor, CUdeviceptr at, const struct operand *operand) {
+    if (at == 0 || at % (uint64_t)tensor->alignment != 0)
         violation("%s, %s: address %#llx is not aligned to the %lld bytes that its descriptor promises", op->name, operand->what,
-                  (unsigned long long)at, (long long)tensor.alignment);
-    op_access(op, at, tensor_bytes(&tensor), !operand->made, operand->made, operand->what);
-    if (operand->made && tensor_bytes(&tensor) == (size_t)tensor_count(&tensor) * tensor_element_bytes(&tensor))
-        op->accesses[op->accesses_n - 1].element = tensor_element_bytes(&tensor);
+                  (unsigned long long)at, (long long)tensor->alignment);
+    bool mask = tensor->type == CUDNN_DATA_BOOLEAN;
+    op_access(op, at, mask ? mask_bytes(tensor) : tensor_bytes(tensor), !operand->made, operand->made, operand->what);
+    if (operand->made && !mask && tensor_bytes(tensor) == (size_t)tensor_count(tensor) * tensor_element_bytes(tensor))
+        op->accesses[op->accesses_n - 1].element = tensor_element_bytes(tensor);
+}
+
+/* A tensor that an earlier operation of the graph made is no access of its own. */
+static void add_operand(struct op *op, const struct descriptor *operation, const struct operand *operand, bool *seen) {
+    if (descriptor_attribute(operation, operand->name) == NULL)
+        return;
+    struct tensor tensor = tensor_of(descriptor_child(operation, operand->name, 0));
+    if (tensor.is_virtual)
+        return;
+    int place = place_of(op, tensor.uid);
+    if (!seen[place] && tensor.by_value)
+        read_value(op, place);
+    else if (!seen[place])
+        add_access(op, &tensor, op->execute.pointers[place], operand);
+    seen[place] = true;
+}
+
+static void check_factors(const struct descriptor *operation, const struct op *op, size_t row) {
+    if (rows[row].alpha != 0 && (factor(operation, rows[row].alpha, 1) != 1 || factor(operation, rows[row].beta, 0) != 0))
+        violation("%s: the double computes with alpha 1 and beta 0 only", op->name);
+}
+
+/* All tensors of the plan's graph, and no others. */
+static void add_operands(struct op *op) {
+    const struct descriptor *graph = op->execute.plan->graph;
+    bool seen[POINTERS_MAX] = {false};
+    for (int i = 0; i < (int)descriptor_attribute(graph, CUDNN_ATTR_OPERATIONGRAPH_OPS)->n; i++) {
+        const struct descriptor *operation = descriptor_child(graph, CUDNN_ATTR_OPERATIONGRAPH_OPS, i);
+        size_t row = row_of(operation);
+        check_factors(operation, op, row);
+        for (int k = 0; k < OPERANDS_MAX && rows[row].operands[k].what != NULL; k++)
+            add_operand(op, operation, &rows[row].operands[k], seen);
+    }
+    for (int i = 0; i < op->execute.n; i++)
+        if (!seen[i])
+            violation("%s: an address for the unique id %lld, which no tensor has", op->name, (long long)op->execute.uids[i]);
 }
 
 static bool overlap(const struct access *a, const struct access *b) {
     return a->at < b->at + b->bytes && b->at < a->at + a->bytes;
 }
 
+static bool in_place(const struct access *a, const struct access *b) {
+    return a->what == b->what && (a->what == running_mean || a->what == running_var) && a->at == b->at;
+}
+
 /* What cuDNN makes must lie beside everything else: its engines read their inputs while they write. */
 static void check_apart(const struct op *op) {
     for (int i = 0; i < op->accesses_n; i++)
         for (int k = 0; k < op->accesses_n; k++)
-            if (i != k && op->accesses[i].writes && overlap(&op->accesses[i], &op->accesses[k]))
+            if (i != k && op->accesses[i].writes && !in_place(&op->accesses[i], &op->accesses[k]) &&
+                overlap(&op->accesses[i], &op->accesses[k]))
                 violation("%s: %s and %s overlap", op->name, op->accesses[i].what, op->accesses[k].what);
 }
 
@@ -119,7 +205,10 @@ static void run(const struct op *op) {
     op_poison(op);
     if (op->execute.plan->workspace_bytes > 0)
         memory_poison(memory_shadow(op->execute.workspace), (size_t)op->execute.plan->workspace_bytes);
-    rows[row_of(operation)].run(operation, op);
+    if (rows[row_of(operation)].alpha != 0)
+        conv_run(operation, op);
+    else
+        norm_run(op->execute.plan->graph, op);
     op_check_written(op);
 }
 
@@ -130,17 +219,10 @@ cudnnStatus_t execute_plan(cudnnHandle_t handle, const struct descriptor *plan, 
     if (handle->stream == NULL)
         violation("cudnnBackendExecute: the handle has no stream, so it uses the default one");
     const struct descriptor *operation = descriptor_child(plan->graph, CUDNN_ATTR_OPERATIONGRAPH_OPS, 0);
-    size_t row = row_of(operation);
-    struct op op = op_new(rows[row].name, run);
+    struct op op = op_new(rows[row_of(operation)].name, run);
     op.execute.plan = plan;
     read_pack(&op, pack);
-    int operands_n = 0;
-    while (operands_n < OPERANDS_MAX && rows[row].operands[operands_n].what != NULL)
-        add_operand(&op, operation, &rows[row].operands[operands_n++]);
-    if (op.execute.n != operands_n)
-        violation("%s: %d addresses for %d tensors", op.name, op.execute.n, operands_n);
-    if (factor(operation, rows[row].alpha, 1) != 1 || factor(operation, rows[row].beta, 0) != 0)
-        violation("%s: the double computes with alpha 1 and beta 0 only", op.name);
+    add_operands(&op);
     op_access(&op, op.execute.workspace, (size_t)plan->workspace_bytes, true, true, "workspace");
     if (plan->workspace_bytes > 0 && op.execute.workspace == 0)
         violation("%s: the plan needs %lld bytes of workspace, and gets none", op.name, (long long)plan->workspace_bytes);
