@@ -5,7 +5,7 @@
 # more says UNIT_LIBS_NAME (libraries) or UNIT_LDFLAGS_NAME (flags, such as -Wl,--wrap=malloc).
 UNIT_api := $(API) $(SCHED) $(STORE) $(GRAPH) $(COMMON)
 UNIT_LDFLAGS_api := -Wl,--wrap=realloc
-UNIT_api_commit := $(API) $(STORE) $(GRAPH) $(COMMON)
+UNIT_api_commit := $(API) $(O)/server/sched/fit.o $(STORE) $(GRAPH) $(COMMON)
 UNIT_augment := $(O)/tests/unit/case_rig.o $(patsubst %,$(O)/server/train/%.o,batch mixup parallel) $(COMMON)
 UNIT_common := $(COMMON)
 UNIT_fit := $(O)/server/sched/fit.o $(COMMON)

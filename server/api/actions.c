@@ -1,4 +1,4 @@
-/* What a person does to a job: cancel, retry, delete. */
+/* What a person does to a job: cancel, retry, delete; and to a device: put it back into use. */
 #include "server/api/private.h"
 
 static int answer_written(struct request *request, unsigned status, struct job *job, struct err *err) {
@@ -27,4 +27,12 @@ int handle_delete(struct request *request, struct err *err) {
         return -1;
     request->wrote = true;
     return answer_response(request, MHD_HTTP_NO_CONTENT, MHD_create_response_from_buffer(0, NULL, MHD_RESPMEM_PERSISTENT), err);
+}
+
+/* Nothing is stored, as a restart would do the same. */
+int handle_device_resume(struct request *request, struct err *err) {
+    json_t *device;
+    if (sched_device_resume(request->api->options.sched, request->args[0], &device, err) < 0)
+        return -1;
+    return answer_json(request, MHD_HTTP_OK, device, err);
 }

@@ -11,6 +11,7 @@
 
 #include "common/log.h"
 #include "server/api/private.h"
+#include "server/api/submit.h"
 
 enum { MESSAGES_MAX = 5, MESSAGES_WINDOW_MS = 10000, STOP_TURNS = 50 };
 
@@ -121,6 +122,7 @@ int api_new(const struct api_options *options, struct api **ret_api, struct err 
         api_free(api);
         return -1;
     }
+    sched_ask_room(options->sched, room_for_job, NULL);
     *ret_api = api;
     return 0;
 }

@@ -87,6 +87,21 @@ static int write_jobs(struct text *text, struct api *api, struct err *err) {
     return 0;
 }
 
+static void write_devices(struct text *text, struct api *api) {
+    static const char *const states[] = {"ready", "busy", "drained"};
+    json_t *devices = sched_devices(api->options.sched);
+    write_head(text, "residuum_devices", "gauge", "Devices by state.");
+    for (size_t s = 0; s < sizeof states / sizeof states[0]; s++) {
+        const json_t *device;
+        size_t i;
+        int n = 0;
+        json_array_foreach(json_object_get(devices, "items"), i, device) n +=
+            strcmp(json_string_value(json_object_get(device, "state")), states[s]) == 0;
+        text_printf(text, "residuum_devices{state=\"%s\"} %d\n", states[s], n);
+    }
+    json_decref(devices);
+}
+
 static void write_streams(struct text *text, const struct api *api) {
     write_one(text, "residuum_sse_clients", "gauge", "Open event streams.", api->streams_n);
     write_one(text, "residuum_sse_streams_total", "counter", "Event streams opened.", (double)api->metrics.streams);
@@ -143,6 +158,7 @@ int handle_metrics(struct request *request, struct err *err) {
         text_done(&text);
         return -1;
     }
+    write_devices(&text, request->api);
     write_requests(&text, &request->api->metrics);
     write_streams(&text, request->api);
     write_process(&text, request->api);

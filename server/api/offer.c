@@ -1,4 +1,4 @@
-/* Whether this server can do what a spec asks for: data set installed, backend and precision there, memory enough. */
+/* Whether this server can do what a spec asks for: data set installed, device, backend and precision there, memory enough. */
 #include <stdio.h>
 #include <string.h>
 
@@ -21,9 +21,9 @@ static void add_name(struct names *names, const char *name) {
 
 struct search {
     const struct spec *spec;
-    bool backend_found, precision_found;
-    struct names backends, precisions;
-    int64_t memory_bytes; /* the largest of a device that has both */
+    bool device_found, backend_found, precision_found;
+    struct names devices, backends, precisions;
+    int64_t memory_bytes; /* the largest of a processor that has both; 0: none has */
 };
 
 static void look_at_backend(struct search *search, const json_t *backend, int64_t memory_bytes) {
@@ -50,12 +50,24 @@ static void look_at_backend(struct search *search, const json_t *backend, int64_
     }
 }
 
+static bool is_wanted(const struct search *search, const json_t *device) {
+    const char *id = json_string_value(json_object_get(device, "id"));
+    return strcmp(search->spec->device, "auto") == 0 || (id != NULL && strcmp(search->spec->device, id) == 0);
+}
+
+/* Memory is looked at of processors here; a GPU's is a matter of room.c. */
 static void look_at_devices(struct search *search, const json_t *devices) {
     size_t i, k;
     json_t *device, *backend;
     json_array_foreach(json_object_get(devices, "items"), i, device) {
+        const char *id = json_string_value(json_object_get(device, "id"));
         int64_t memory_bytes = json_integer_value(json_object_get(device, "memory_bytes"));
-        json_array_foreach(json_object_get(device, "backends"), k, backend) look_at_backend(search, backend, memory_bytes);
+        add_name(&search->devices, id != NULL ? id : "");
+        if (!is_wanted(search, device))
+            continue;
+        search->device_found = true;
+        json_array_foreach(json_object_get(device, "backends"), k, backend)
+            look_at_backend(search, backend, sched_device_is_gpu(device) ? 0 : memory_bytes);
     }
 }
 
@@ -77,6 +89,9 @@ int offer_check_probe(const json_t *devices, const json_t *datasets, const struc
     if (state == NULL || strcmp(state, "ready") != 0)
         return 0;
     look_at_devices(&search, devices);
+    if (!search.device_found)
+        return err_at(err, ERR_UNSUPPORTED, "/device", "there is no device \"%s\" here; there is %s", spec->device,
+                      search.devices.text);
     if (!search.backend_found)
         return err_at(err, ERR_UNSUPPORTED, "/backend", "no device here has backend \"%s\"; there is %s",
                       spec_backend_name(spec->backend), search.backends.text[0] != '\0' ? search.backends.text : "none");
@@ -84,18 +99,21 @@ int offer_check_probe(const json_t *devices, const json_t *datasets, const struc
         return err_at(err, ERR_UNSUPPORTED, "/precision",
                       "no device here offers precision \"%s\" with backend \"%s\"; there is %s",
                       spec_precision_name(spec->precision), spec_backend_name(spec->backend), search.precisions.text);
-    if (search.memory_bytes > 0 && memory_bytes > search.memory_bytes)
+    if (!room_is_for_gpu(json_object_get(devices, "items"), spec) && search.memory_bytes > 0 &&
+        memory_bytes > search.memory_bytes)
         return err_at(err, ERR_UNSUPPORTED, "/batch_size",
                       "training needs about %lld MiB, the largest device here has %lld MiB; make batch_size or the model smaller",
                       (long long)(memory_bytes >> 20), (long long)(search.memory_bytes >> 20));
     return 0;
 }
 
-int offer_check(const struct sched *sched, const struct spec *spec, int64_t memory_bytes, struct err *err) {
+int offer_check(const struct sched *sched, const struct spec *spec, const struct plan *plan, struct err *err) {
     json_t *devices = sched_devices(sched);
     if (devices == NULL)
         return err_set(err, ERR_MEMORY, "cannot look at the devices: out of memory");
-    int failed = offer_check_probe(devices, sched_datasets(sched), spec, memory_bytes, err);
+    int failed = offer_check_probe(devices, sched_datasets(sched), spec, plan->memory_bytes, err);
+    if (failed == 0)
+        failed = room_check(json_object_get(devices, "items"), spec, plan, err);
     json_decref(devices);
     return failed;
 }

@@ -270,6 +270,7 @@ int handle_log(struct request *request, struct err *err);
 int handle_graph(struct request *request, struct err *err);
 int handle_datasets(struct request *request, struct err *err);
 int handle_presets(struct request *request, struct err *err);
+int handle_device_resume(struct request *request, struct err *err);
 int handle_devices(struct request *request, struct err *err);
 int handle_version(struct request *request, struct err *err);
 int handle_openapi(struct request *request, struct err *err);

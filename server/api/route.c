@@ -4,7 +4,7 @@
 #include "server/api/private.h"
 
 static const char *const none[] = {NULL};
-static const char *const submit_params[] = {"dry_run", "format", NULL};
+static const char *const submit_params[] = {"dry_run", "format", "gpu", NULL};
 static const char *const list_params[] = {"limit", "before", "state", NULL};
 static const char *const epochs_params[] = {"after", "limit", "fields", NULL};
 static const char *const log_params[] = {"limit", NULL};
@@ -45,6 +45,7 @@ static const struct route routes[] = {
     {GET, "/v1/presets", handle_presets, false, false, none},
     {GET, "/v1/presets/{name}/layers", handle_preset_layers, false, false, layers_params},
     {GET, "/v1/devices", handle_devices, false, false, none},
+    {POST, "/v1/devices/{id}/resume", handle_device_resume, true, false, none},
     {GET, "/v1/version", handle_version, false, false, none},
     {GET, "/v1/openapi.json", handle_openapi, false, false, none},
     {GET, "/livez", handle_live, false, false, none},

@@ -23,6 +23,9 @@ int plan_make(const struct spec *spec, struct plan *ret_plan, struct err *err) {
     int limit = spec->train_limit, all = card->train_images, images = limit > 0 && limit < all ? limit : all;
     *ret_plan = (struct plan){.graph = graph, .images = images - spec_validation_images(spec->validation_fraction, images)};
     ret_plan->memory_bytes = graph_memory(graph, spec);
+    ret_plan->image = input;
+    ret_plan->all_images =
+        images + (spec->test_limit > 0 && spec->test_limit < card->test_images ? spec->test_limit : card->test_images);
     ret_plan->steps_per_epoch = (ret_plan->images + spec->batch_size - 1) / spec->batch_size;
     return 0;
 }
@@ -50,8 +53,8 @@ int plan_of_text(const char *id, const char *text, struct spec *ret_spec, struct
                    errors.n > 0 ? errors.items[0].text : cause.text);
 }
 
-/* All that can be wrong with a body, in the order in which a person would look for it. */
-static int read_spec(struct request *request, struct spec *ret_spec, struct plan *ret_plan, struct err *err) {
+/* All that can be wrong with a body, in the order in which a person would look for it; anywhere: whatever this server offers. */
+static int read_spec(struct request *request, bool anywhere, struct spec *ret_spec, struct plan *ret_plan, struct err *err) {
     json_t *doc = json_parse(request->body != NULL ? request->body : "", request->body_size, err);
     if (doc == NULL)
         return -1;
@@ -63,7 +66,7 @@ static int read_spec(struct request *request, struct spec *ret_spec, struct plan
         return -1;
     *ret_plan = (struct plan){0};
     if (plan_make(ret_spec, ret_plan, err) == 0 &&
-        offer_check(request->api->options.sched, ret_spec, ret_plan->memory_bytes, err) == 0 &&
+        (anywhere || offer_check(request->api->options.sched, ret_spec, ret_plan, err) == 0) &&
         from_check(request->api, ret_spec, err) == 0)
         return 0;
     plan_done(ret_plan);
@@ -71,16 +74,36 @@ static int read_spec(struct request *request, struct spec *ret_spec, struct plan
     return -1;
 }
 
-static int answer_dry_run(struct request *request, const struct spec *spec, const struct plan *plan, bool layers,
-                          struct err *err) {
+/* What a dry run found; NULL when out of memory. */
+static json_t *dry_run_json(const struct spec *spec, const struct plan *plan, bool layers) {
     json_t *found = json_pack("{s:o,s:o,s:I,s:I,s:I,s:i}", "spec", spec_to_json(spec), "graph", graph_to_json(plan->graph),
                               "parameters", (json_int_t)plan->graph->parameters, "flops", (json_int_t)plan->graph->flops,
                               "memory_bytes", (json_int_t)plan->memory_bytes, "steps_per_epoch", plan->steps_per_epoch);
     if (found != NULL && layers && json_object_set_new(found, "layers", layers_document(plan->graph)) != 0) {
         json_decref(found);
-        found = NULL;
+        return NULL;
     }
-    return answer_json(request, MHD_HTTP_OK, found, err);
+    return found;
+}
+
+/* The same with what a GPU, one of ours or another, would have to do. */
+static int add_gpu(struct request *request, const char *gpu, const struct spec *spec, const struct plan *plan, json_t *found,
+                   struct err *err) {
+    json_t *answer = NULL, *devices = sched_devices(request->api->options.sched);
+    int failed = room_answer(json_object_get(devices, "items"), gpu, spec, plan, &answer, err);
+    json_decref(devices);
+    if (failed == 0 && json_object_set_new(found, "gpu", answer) != 0)
+        failed = err_set(err, ERR_MEMORY, "cannot plan for a GPU: out of memory");
+    return failed;
+}
+
+static int answer_dry_run(struct request *request, const struct spec *spec, const struct plan *plan, struct err *err) {
+    const char *gpu = target_param(&request->target, "gpu");
+    json_t *found = dry_run_json(spec, plan, target_param(&request->target, "format") != NULL);
+    if (found == NULL || gpu == NULL || add_gpu(request, gpu, spec, plan, found, err) == 0)
+        return answer_json(request, MHD_HTTP_OK, found, err);
+    json_decref(found);
+    return -1;
 }
 
 /* The Idempotency-Key of the request, checked; *ret_key is NULL without one. */
@@ -144,7 +167,7 @@ static int submit(struct request *request, struct err *err) {
         return -1;
     if (known[0] != '\0')
         return replay(request, known, err);
-    if (read_spec(request, &spec, &plan, err) < 0)
+    if (read_spec(request, false, &spec, &plan, err) < 0)
         return -1;
     plan_done(&plan);
     int failed = queue(request, &spec, key, digest, err);
@@ -152,12 +175,12 @@ static int submit(struct request *request, struct err *err) {
     return failed;
 }
 
-static int dry_run(struct request *request, bool layers, struct err *err) {
+static int dry_run(struct request *request, struct err *err) {
     struct spec spec;
     struct plan plan;
-    if (read_spec(request, &spec, &plan, err) < 0)
+    if (read_spec(request, target_param(&request->target, "gpu") != NULL, &spec, &plan, err) < 0)
         return -1;
-    int failed = answer_dry_run(request, &spec, &plan, layers, err);
+    int failed = answer_dry_run(request, &spec, &plan, err);
     plan_done(&plan);
     spec_done(&spec);
     return failed;
@@ -170,5 +193,7 @@ int handle_submit(struct request *request, struct err *err) {
         return err_at(err, ERR_FIELD, "?dry_run", "dry_run is \"%.40s\"; it must be true or false", dry);
     if (format != NULL && (!is_dry || strcmp(format, "layers") != 0))
         return err_at(err, ERR_FIELD, "?format", "format is \"%.40s\"; it can only be layers, and of a dry run", format);
-    return is_dry ? dry_run(request, format != NULL, err) : submit(request, err);
+    if (target_param(&request->target, "gpu") != NULL && !is_dry)
+        return err_at(err, ERR_FIELD, "?gpu", "a GPU can only be named in a dry run: add dry_run=true");
+    return is_dry ? dry_run(request, err) : submit(request, err);
 }

@@ -16,6 +16,8 @@ struct plan {
     int images; /* training images used */
     int steps_per_epoch;
     int64_t memory_bytes;
+    struct graph_shape image; /* padded */
+    int64_t all_images;       /* training, validation and test */
 };
 
 /* Expands the model of a spec for its data set. Errors point into the spec. */
@@ -52,12 +54,31 @@ int queue_job(struct request *request, const struct queue_entry *entry, struct e
 
 /* --- offer.c --- */
 
-/* ERR_UNSUPPORTED when the probe has answered and no device has the data set, backend, precision or memory; says what there is.
- */
-int offer_check(const struct sched *sched, const struct spec *spec, int64_t memory_bytes, struct err *err);
+/* ERR_UNSUPPORTED when the probe has answered and no device has the data set, device, backend, precision or memory; says what
+ * there is. */
+int offer_check(const struct sched *sched, const struct spec *spec, const struct plan *plan, struct err *err);
 
-/* The same on what the probe said: devices as sched_devices, datasets as sched_datasets (NULL: not known yet). */
+/* The same on what the probe said, without the memory of GPUs: devices as sched_devices, datasets as sched_datasets (NULL: not
+ * known yet). */
 int offer_check_probe(const json_t *devices, const json_t *datasets, const struct spec *spec, int64_t memory_bytes,
                       struct err *err);
+
+/* --- room.c: the memory of GPUs; devices are the items of sched_devices --- */
+
+/* Whether a job would go to a GPU: one that is not drained offers what it wants, or a drained one does and nothing else. */
+bool room_is_for_gpu(const json_t *devices, const struct spec *spec);
+
+/* ERR_UNSUPPORTED when a job is for a GPU and none has room for it: the need, what is free, the largest batch, and how it would
+ * go to the processor if that offers what it wants. */
+int room_check(const json_t *devices, const struct spec *spec, const struct plan *plan, struct err *err);
+
+/* For sched_ask_room. */
+bool room_for_job(void *arg, const struct job *job, const json_t *device);
+
+/* What a job would need on a GPU: one of devices by its id, or a built-in profile by its name. ERR_FIELD when there is none, with
+ * the nearest name; ERR_UNSUPPORTED when it computes in another precision. *ret_answer, as openapi.yaml shows GpuPlan, is a new
+ * reference. */
+int room_answer(const json_t *devices, const char *name, const struct spec *spec, const struct plan *plan, json_t **ret_answer,
+                struct err *err);
 
 #endif

@@ -22,9 +22,9 @@ static bool is_record(const json_t *record) {
         if (!json_is_string(feature) || strchr(json_string_value(feature), ',') != NULL)
             return false;
     }
-    return json_is_string(json_object_get(record, "driver")) && json_is_string(json_object_get(record, "cudnn")) &&
-           json_is_array(json_object_get(record, "features")) && json_is_boolean(json_object_get(record, "passed")) &&
-           json_is_array(json_object_get(record, "items"));
+    return json_is_string(json_object_get(record, "at")) && json_is_string(json_object_get(record, "driver")) &&
+           json_is_string(json_object_get(record, "cudnn")) && json_is_array(json_object_get(record, "features")) &&
+           json_is_boolean(json_object_get(record, "passed")) && json_is_array(json_object_get(record, "items"));
 }
 
 static void forget(struct device *device) {
@@ -71,12 +71,14 @@ bool check_holds(const struct device *device, const json_t *card) {
 }
 
 json_t *check_json(const struct device *device) {
-    char at[LOG_TIME_SIZE];
+    static const char *const shown[] = {"passed", "at", "driver", "features"};
     if (device->record == NULL)
         return json_null();
-    log_time(device->recorded_us, at);
-    return json_pack("{s:O, s:s, s:O, s:O}", "passed", json_object_get(device->record, "passed"), "at", at, "driver",
-                     json_object_get(device->record, "driver"), "features", json_object_get(device->record, "features"));
+    json_t *check = json_object();
+    int rc = 0;
+    for (size_t i = 0; i < sizeof shown / sizeof shown[0]; i++)
+        rc |= json_object_set(check, shown[i], json_object_get(device->record, shown[i]));
+    return json_whole(check, rc);
 }
 
 /* --- the short check --- */

@@ -49,6 +49,9 @@ def test_served_document_is_the_yaml(walk, contract):
 def test_submitting(walk, service):
     walk("POST", "/v1/jobs?dry_run=true", 200, json=FAST)
     walk("POST", "/v1/jobs?dry_run=true&format=layers", 200, json=FAST)
+    walk("POST", "/v1/jobs?dry_run=true&gpu=h100", 200, json={**FAST, "precision": "tf32", "backend": "cudnn"})
+    walk("POST", "/v1/jobs?dry_run=true&gpu=t4", 422, json={**FAST, "precision": "bf16"})
+    walk("POST", "/v1/jobs?dry_run=true&gpu=h10", 400, json=FAST)
     first = walk("POST", "/v1/jobs", 202, json=FAST, headers={"Idempotency-Key": "walk"}).json()
     again = walk("POST", "/v1/jobs", 200, json=FAST, headers={"Idempotency-Key": "walk"})
     assert again.json()["id"] == first["id"] and again.headers["Idempotent-Replayed"] == "true"
@@ -183,6 +186,10 @@ def test_catalogue_and_health(walk):
     for path in ("/v1/jobs", "/v1/datasets", "/v1/presets", "/v1/devices", "/v1/version", "/livez", "/readyz", "/metrics"):
         walk("GET", path, 200)
         walk("HEAD", path, 200)
+    walk("POST", "/v1/devices/cpu/resume", 409)
+    walk("POST", "/v1/devices/cpu/resume?x=1", 400)
+    walk("POST", "/v1/devices/cpu/resume", 403, headers={"Origin": "null"})
+    walk("POST", "/v1/devices/GPU-0/resume", 404)
     walk("GET", "/v1/presets/lenet5/layers?dataset=shapes", 200)
     walk("GET", "/v1/presets/lenet5/layers", 400)
     walk("GET", "/v1/presets/lenet6/layers?dataset=shapes", 404)
@@ -216,7 +223,7 @@ def test_draining(make_daemon, contract):
         until(lambda: daemon.get("/readyz").status_code == 503, 10, "draining")
         asked = [daemon.get("/readyz"), daemon.post("/v1/jobs", FAST), daemon.post(f"/v1/jobs/{job['id']}/cancel"),
                  daemon.post(f"/v1/jobs/{job['id']}/retry"), daemon.post(f"/v1/jobs/{job['id']}/verify"),
-                 daemon.delete(f"/v1/jobs/{job['id']}"), daemon.get("/v1/events")]
+                 daemon.delete(f"/v1/jobs/{job['id']}"), daemon.get("/v1/events"), daemon.post("/v1/devices/cpu/resume")]
         inside = f"/v1/jobs/{job['id']}"
         asked += [daemon.get(f"{inside}/{part}") for part in ("maps?layer=conv1", "filters", "images")]
         asked += [daemon.post(f"{inside}/maps", {"layers": ["conv1"], "pixels": [[0]]})]
@@ -235,5 +242,6 @@ def test_every_documented_status_was_produced(contract):
     """Runs last: the walk above has seen everything but what is listed with its reason."""
     missing = {(m, p, s) for m, p, s in contract.documented() - contract.seen if s not in ELSEWHERE}
     missing.discard(("post", "/v1/jobs/{id}/verify", "422"))  # it takes another machine; tests/daemon/test_verify.py plays one
+    missing.discard(("post", "/v1/devices/{id}/resume", "200"))  # it takes a device that failed; tests/daemon/test_devices.py has some
     missing.discard(("get", "/v1/events", "200"))  # test_stream_headers: endless, so not read to its end
     assert not missing, sorted(missing)

@@ -31,7 +31,7 @@ def test_what_the_worker_chose_is_pinned(fake, done):
     """"auto" and the default number of threads mean something else on another day."""
     again = verify(fake, done)
     assert done["spec"]["backend"] == "auto"
-    assert again["spec"] == {**done["spec"], "backend": "ref", "precision": "f32", "threads": 1}
+    assert again["spec"] == {**done["spec"], "backend": "ref", "precision": "f32", "threads": 1, "device": "cpu"}
 
 
 @pytest.mark.parametrize("first, state", [(1, "cancelled"), (3, "cancelled"), (4, "succeeded")])

@@ -147,10 +147,10 @@ static void test_hosts(void **state) {
 /* --- offers --- */
 
 static json_t *devices(const char *state) {
-    json_t *value = json_pack("{s:s, s:[{s:I, s:[{s:s, s:[s,s]}, {s:s, s:[s]}]}, {s:I, s:[{s:s, s:[s]}]}]}", "state", state,
-                              "items", "memory_bytes", (json_int_t)1000 << 20, "backends", "name", "onednn", "precisions", "f32",
-                              "bf16", "name", "ref", "precisions", "f32", "memory_bytes", (json_int_t)4000 << 20, "backends",
-                              "name", "ref", "precisions", "f32");
+    json_t *value = json_pack("{s:s, s:[{s:s, s:I, s:[{s:s, s:[s,s]}, {s:s, s:[s]}]}, {s:s, s:I, s:[{s:s, s:[s]}]}]}", "state",
+                              state, "items", "id", "cpu", "memory_bytes", (json_int_t)1000 << 20, "backends", "name", "onednn",
+                              "precisions", "f32", "bf16", "name", "ref", "precisions", "f32", "id", "cpu2", "memory_bytes",
+                              (json_int_t)4000 << 20, "backends", "name", "ref", "precisions", "f32");
     assert_non_null(value);
     return value;
 }
@@ -177,7 +177,7 @@ static void test_offers(void **state) {
     json_t *ready = devices("ready"), *probing = devices("probing");
     for (size_t i = 0; i < sizeof offer_cases / sizeof offer_cases[0]; i++) {
         const struct offer_case *row = &offer_cases[i];
-        struct spec spec = {.dataset = "shapes", .backend = row->backend, .precision = row->precision};
+        struct spec spec = {.dataset = "shapes", .device = "auto", .backend = row->backend, .precision = row->precision};
         struct err err = {0};
         assert_int_equal(offer_check_probe(ready, NULL, &spec, row->mib << 20, &err), row->pointer == NULL ? 0 : -1);
         assert_string_equal(err.pointer, row->pointer != NULL ? row->pointer : "");
@@ -195,7 +195,7 @@ static void test_missing_dataset(void **state) {
     json_t *ready = devices("ready");
     json_t *datasets = json_pack("{s:{s:b, s:s}, s:{s:b, s:n}}", "fashion-mnist", "available", 0, "reason",
                                  "install the package x", "shapes", "available", 1, "reason");
-    struct spec spec = {.dataset = "fashion-mnist"};
+    struct spec spec = {.dataset = "fashion-mnist", .device = "auto"};
     struct err err = {0};
     assert_int_equal(offer_check_probe(ready, datasets, &spec, 1, &err), -1);
     assert_int_equal(err.code, ERR_UNSUPPORTED);
