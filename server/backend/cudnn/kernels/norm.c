@@ -136,16 +136,20 @@ KERNEL(norm_finish) {
     SHARED(double, parts, [KERNEL_THREADS]);
     SHARED(double, means, [LANES]);
     for (int32_t first = (int32_t)launch->block_x * LANES; first < p->cp; first += (int32_t)launch->blocks_x * LANES) {
-        PHASE(thread)
-        parts[thread] = part_of_mean(p, first + (int32_t)thread % LANES, (int32_t)thread / LANES);
-        PHASE(thread)
-        if (thread < LANES)
-            means[thread] = sum_parts(parts + thread);
-        PHASE(thread)
-        parts[thread] = part_of_squares(p, first + (int32_t)thread % LANES, (int32_t)thread / LANES, means[thread % LANES]);
-        PHASE(thread)
-        if (thread < LANES)
-            save_norm(p, first + (int32_t)thread, means[thread], sum_parts(parts + thread));
+        PHASE(thread) {
+            parts[thread] = part_of_mean(p, first + (int32_t)thread % LANES, (int32_t)thread / LANES);
+        }
+        PHASE(thread) {
+            if (thread < LANES)
+                means[thread] = sum_parts(parts + thread);
+        }
+        PHASE(thread) {
+            parts[thread] = part_of_squares(p, first + (int32_t)thread % LANES, (int32_t)thread / LANES, means[thread % LANES]);
+        }
+        PHASE(thread) {
+            if (thread < LANES)
+                save_norm(p, first + (int32_t)thread, means[thread], sum_parts(parts + thread));
+        }
     }
 }
 
