@@ -1,4 +1,4 @@
-/* Commands on what the server has: devices, datasets, presets, version. */
+/* Commands on what the server has: datasets, presets, version. */
 #include <string.h>
 
 #include "client/command.h"
@@ -7,72 +7,6 @@
 #include "client/table.h"
 #include "client/text.h"
 #include "common/version.h"
-
-static int finish(struct table *table, const struct client *client) {
-    struct err err = {0};
-    table_print(table, &client->term, true, &err);
-    table_done(table);
-    return err.code == ERR_NONE ? 0 : client_fail(&err);
-}
-
-/* --- devices --- */
-
-/* "onednn 2.6.3 (f32 bf16), ref 1 (f32)" */
-static void describe_backends(char *ret_text, size_t size, const json_t *backends) {
-    const json_t *backend, *precision;
-    size_t i, j, used = 0;
-    ret_text[0] = '\0';
-    json_array_foreach(backends, i, backend) {
-        char precisions[64] = "";
-        json_array_foreach(json_object_get(backend, "precisions"), j, precision) {
-            size_t n = strlen(precisions);
-            const char *name = json_string_value(precision);
-            snprintf(precisions + n, sizeof precisions - n, "%s%s", j == 0 ? "" : " ", name == NULL ? "?" : name);
-        }
-        int n = snprintf(ret_text + used, size - used, "%s%s %s (%s)", i == 0 ? "" : ", ", field_text(backend, "name"),
-                         field_text(backend, "version"), precisions);
-        if (n < 0 || (size_t)n >= size - used)
-            return; /* cut: a terminal shows no more anyway */
-        used += (size_t)n;
-    }
-}
-
-static void add_device(struct table *table, const json_t *device) {
-    char backends[512], threads[FORMAT_MAX], memory[FORMAT_MAX];
-    describe_backends(backends, sizeof backends, json_object_get(device, "backends"));
-    snprintf(threads, sizeof threads, "%lld", (long long)field_int(device, "threads"));
-    table_row(table, (const char *[]){field_text(device, "id"), field_text(device, "state"), threads,
-                                      format_bytes(memory, (double)field_int(device, "memory_bytes")), field_text(device, "name"),
-                                      backends});
-}
-
-static void say_unusable(const struct client *client, const json_t *device) {
-    const json_t *item;
-    size_t i;
-    json_array_foreach(json_object_get(device, "unusable"), i, item) client_say(
-        client, "%s cannot use %s: %s", field_text(device, "id"), field_text(item, "name"), field_text(item, "reason"));
-}
-
-int command_devices(struct client *client) {
-    json_t *body = NULL;
-    int code = client_object(client, "GET", "/v1/devices", &body);
-    if (code != 0 || body == NULL)
-        return code;
-    struct table table;
-    const json_t *device, *items = json_object_get(body, "items");
-    size_t i;
-    table_init(&table, "llrrll");
-    table_row(&table, (const char *[]){"DEVICE", "STATE", "THREADS", "MEMORY", "NAME", "BACKENDS"});
-    json_array_foreach(items, i, device) add_device(&table, device);
-    code = finish(&table, client);
-    json_array_foreach(items, i, device) say_unusable(client, device);
-    if (strcmp(field_text(body, "state"), "probing") == 0)
-        client_say(client, "The server is still looking for devices.");
-    if (strcmp(field_text(body, "state"), "failed") == 0)
-        client_say(client, "The server could not look for devices: %s", field_text(body, "reason"));
-    json_decref(body);
-    return code;
-}
 
 /* --- datasets --- */
 
@@ -105,7 +39,7 @@ int command_datasets(struct client *client) {
     table_init(&table, "lllrrrl");
     table_row(&table, (const char *[]){"DATASET", "THERE", "IMAGE", "CLASSES", "TRAIN", "TEST", "TITLE"});
     json_array_foreach(items, i, dataset) add_dataset(&table, dataset);
-    code = finish(&table, client);
+    code = client_table(client, &table);
     json_array_foreach(items, i, dataset) if (field_text(dataset, "reason")[0] != '\0')
         client_say(client, "%s: %s", field_text(dataset, "name"), field_text(dataset, "reason"));
     json_decref(body);
@@ -127,7 +61,7 @@ int command_presets(struct client *client) {
     json_array_foreach(json_object_get(body, "items"), i, preset)
         table_row(&table, (const char *[]){field_text(preset, "name"), field_true(preset, "residual") ? "yes" : "no",
                                            field_text(preset, "title"), field_text(preset, "paper")});
-    code = finish(&table, client);
+    code = client_table(client, &table);
     json_decref(body);
     return code;
 }

@@ -57,6 +57,13 @@ int client_send(const struct client *client, const struct http_request *request,
     return code;
 }
 
+int client_table(const struct client *client, struct table *table) {
+    struct err err = {0};
+    table_print(table, &client->term, true, &err);
+    table_done(table);
+    return err.code == ERR_NONE ? 0 : client_fail(&err);
+}
+
 int client_number(const struct client *client, enum option option, long most, long otherwise, long *ret_value) {
     const char *text = client->args->option[option];
     struct err err = {0};

@@ -23,6 +23,8 @@ const struct option_row option_rows[OPTIONS_N] = {
     [OPTION_CONFUSED] = {"confused", "K", "the K most confused classes and pairs (default: 4)", 0, false},
     [OPTION_OUTPUT] = {"output", "FILE", "save to FILE, or to standard output for \"-\"", 'o', false},
     [OPTION_ONE_HOT] = {"one-hot", NULL, "print the predicted class as a one-hot vector, too", 0, false},
+    [OPTION_GPU] = {"gpu", "NAME", "on this GPU: of the server by its id, or h100, ...", 0, false},
+    [OPTION_RESUME] = {"resume", "DEVICE", "give jobs to a drained device again", 0, false},
 };
 
 #define BIT(option) (1u << (option))
@@ -36,6 +38,13 @@ const struct command commands[] = {
      "When the network fails the request is repeated with the same Idempotency-Key, so\n"
      "that the job is queued once. With --watch the exit code is that of watch.\n",
      command_submit},
+    {"plan", "FILE|-", 1, 1, BIT(OPTION_GPU), false, "tell whether a job fits into a GPU's memory",
+     "Queues nothing. Prints what the job in FILE needs of a GPU's memory and the\n"
+     "largest batch size that fits: on the GPU that --gpu names, which the server need\n"
+     "not have (a100, b200, h100, r3090, r4090, r5090, t4), else on each device of the\n"
+     "server. The exit code is 0 when the job fits (on one of them) and 1 when not.\n"
+     "With --json each GPU is a line.\n",
+     command_plan},
     {"ls", "", 0, 0, BIT(OPTION_STATE) | BIT(OPTION_LIMIT), false, "list jobs, newest first",
      "States are queued, starting, running, succeeded, failed and cancelled. A job\n"
      "without a name is shown by its model in parentheses. With --json each line is\n"
@@ -85,7 +94,10 @@ const struct command commands[] = {
      command_verify},
     {"receipt", "JOB", 1, 1, 0, false, "print what decides a job's weights, and their hashes", "", command_receipt},
     {"epochs", "JOB", 1, 1, 0, false, "print the finished epochs", "With --json each line is one epoch.\n", command_epochs},
-    {"devices", "", 0, 0, 0, false, "list what the server can train on", "", command_devices},
+    {"devices", "", 0, 0, BIT(OPTION_RESUME), false, "list what the server can train on",
+     "A drained device gets no jobs, since it failed or did not pass its self-check.\n"
+     "Have it examined; --resume, or a restart of the server, puts it back.\n",
+     command_devices},
     {"datasets", "", 0, 0, 0, false, "list the data sets", "", command_datasets},
     {"presets", "", 0, 0, 0, false, "list the model presets", "", command_presets},
     {"version", "", 0, 0, 0, false, "print the versions of client and server", "", command_version},
@@ -241,7 +253,8 @@ void command_usage(FILE *file) {
           "  TERM=dumb            no colours and no progress bar\n"
           "\nExit codes:\n"
           "  0    it worked; watch: the job succeeded; verify: the weights are identical\n"
-          "  1    the watched job failed or was cancelled; verify: the weights differ\n"
+          "  1    the watched job failed or was cancelled; verify: the weights differ;\n"
+          "       plan: the job does not fit\n"
           "  2    wrong usage, or the server refused the input\n"
           "  3    not allowed\n"
           "  4    not found\n"

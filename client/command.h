@@ -7,6 +7,7 @@
 #include <stdio.h>
 
 #include "client/http.h"
+#include "client/table.h"
 #include "client/term.h"
 #include "common/err.h"
 
@@ -30,9 +31,11 @@ enum option {
     OPTION_EPOCH,
     OPTION_CONFUSED,
     OPTION_OUTPUT,
-    OPTION_ONE_HOT
+    OPTION_ONE_HOT,
+    OPTION_GPU,
+    OPTION_RESUME
 };
-enum { OPTIONS_N = OPTION_ONE_HOT + 1 };
+enum { OPTIONS_N = OPTION_RESUME + 1 };
 
 struct option_row {
     const char *name;  /* without the dashes */
@@ -113,6 +116,9 @@ const char *client_job_id(const json_t *job);
 /* The value of a numeric option, or otherwise when it was not given. Returns 0, or the exit code after printing what is wrong. */
 int client_number(const struct client *client, enum option option, long most, long otherwise, long *ret_value);
 
+/* Prints a table with a heading and ends it. Returns 0 or the exit code. */
+int client_table(const struct client *client, struct table *table);
+
 /* Prints an error to standard error; returns its exit code. */
 int client_fail(const struct err *err);
 
@@ -122,16 +128,22 @@ void client_say(const struct client *client, const char *format, ...) __attribut
 /* Prints JSON text and a newline, safe on a terminal. */
 void client_print_json(const char *json, size_t size);
 
+/* Reads the job description that the command's argument names, with --name in place of its own. The caller frees. Returns 0, or
+ * the exit code after printing what is wrong. (submit.c) */
+int client_description(const struct client *client, char **ret_text, size_t *ret_size);
+
 /* --- the commands, by file --- */
 
 command_fn command_submit;                                                                   /* submit.c */
+command_fn command_plan;                                                                     /* plan.c */
 command_fn command_ls, command_show, command_cancel, command_retry, command_rm, command_log; /* jobs.c */
 command_fn command_epochs, command_graph;                                                    /* results.c */
 command_fn command_report;                                                                   /* scores.c */
 command_fn command_weights, command_predictions;                                             /* files.c */
 command_fn command_verify, command_receipt;                                                  /* verify.c */
 command_fn command_watch;                                                                    /* watch.c */
-command_fn command_devices, command_datasets, command_presets, command_version;              /* catalogue.c */
+command_fn command_devices;                                                                  /* devices.c */
+command_fn command_datasets, command_presets, command_version;                               /* catalogue.c */
 command_fn command_help_of;                                                                  /* command.c */
 
 #endif

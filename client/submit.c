@@ -63,7 +63,7 @@ static int rename_job(const char *name, char **text, size_t *size, struct err *e
     return 0;
 }
 
-static int read_description(const struct client *client, char **ret_text, size_t *ret_size) {
+int client_description(const struct client *client, char **ret_text, size_t *ret_size) {
     const char *file = client->args->argument[0], *name = client->args->option[OPTION_NAME];
     struct err err = {0};
     int rc = strcmp(file, "-") == 0 ? read_stdin(ret_text, ret_size, &err) : file_read(file, BODY_MAX, ret_text, ret_size, &err);
@@ -107,7 +107,7 @@ static int submit(const struct client *client, const char *path, const char *key
                   struct http_response *ret_response) {
     char *text = NULL;
     size_t size = 0;
-    int code = read_description(client, &text, &size);
+    int code = client_description(client, &text, &size);
     if (code == 0) {
         struct http_request request = {.method = "POST", .path = path, .body = text, .body_size = size, .idempotency_key = key};
         code = send_patiently(client, &request, ret_response);

@@ -4,14 +4,18 @@ _residuum_jobs() {
     residuum ls --limit 200 --quiet ${server:+--server "$server"} 2>/dev/null | awk 'NR > 1 {print $1}'
 }
 
+_residuum_devices() {
+    residuum devices --quiet ${server:+--server "$server"} 2>/dev/null | awk 'NR > 1 && NF == 0 {exit} NR > 1 {print $1}'
+}
+
 _residuum() {
     local cur=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]} command='' server='' i
-    local commands='submit ls show watch cancel retry rm log graph report weights predictions verify receipt epochs devices datasets presets version help'
+    local commands='submit plan ls show watch cancel retry rm log graph report weights predictions verify receipt epochs devices datasets presets version help'
     local options='--server --json --quiet --help --version'
     for ((i = 1; i < COMP_CWORD; i++)); do
         case ${COMP_WORDS[i]} in
         --server | -s) server=${COMP_WORDS[++i]} ;;
-        --name | --state | --limit | --epoch | --confused | --output | -o) ((i++)) ;;
+        --name | --state | --limit | --epoch | --confused | --gpu | --resume | --output | -o) ((i++)) ;;
         -*) ;;
         *) command=${command:-${COMP_WORDS[i]}} ;;
         esac
@@ -27,11 +31,21 @@ _residuum() {
         mapfile -t COMPREPLY < <(compgen -f -- "$cur")
         return
         ;;
+    --gpu)
+        mapfile -t COMPREPLY < <(compgen -W "a100 b200 h100 r3090 r4090 r5090 t4 $(_residuum_devices)" -- "$cur")
+        return
+        ;;
+    --resume)
+        mapfile -t COMPREPLY < <(compgen -W "$(_residuum_devices)" -- "$cur")
+        return
+        ;;
     --server | -s | --name | --limit | --epoch | --confused) return ;;
     esac
     case $command in
     '') options+=" $commands" ;;
     submit) options+=' --watch --dry-run --name' ;;
+    plan) options+=' --gpu' ;;
+    devices) options+=' --resume' ;;
     ls) options+=' --state --limit' ;;
     graph) options+=' --dot --layers' ;;
     report) options+=' --epoch --confused' ;;
@@ -43,7 +57,7 @@ _residuum() {
         return
     fi
     case $command in
-    submit)
+    submit | plan)
         compopt -o filenames
         mapfile -t COMPREPLY < <(compgen -f -- "$cur")
         ;;

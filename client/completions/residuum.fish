@@ -1,9 +1,13 @@
 # Completion of residuum for fish: commands, options, states, files, and the ids of jobs as the server lists them.
 
-set -l commands submit ls show watch cancel retry rm log graph report weights predictions verify receipt epochs devices datasets presets version help
+set -l commands submit plan ls show watch cancel retry rm log graph report weights predictions verify receipt epochs devices datasets presets version help
 
 function __residuum_jobs
     residuum ls --limit 200 --quiet 2>/dev/null | tail -n +2 | string replace -r '^(\S+)\s+(\S+)\s.*$' '$1\t$2'
+end
+
+function __residuum_devices
+    residuum devices --quiet 2>/dev/null | tail -n +2 | string match -r '^\S+'
 end
 
 complete -c residuum -f
@@ -14,6 +18,7 @@ complete -c residuum -s h -l help -d "print help"
 complete -c residuum -s V -l version -d "print the client's version"
 
 complete -c residuum -n "not __fish_seen_subcommand_from $commands" -a submit -d "queue a job"
+complete -c residuum -n "not __fish_seen_subcommand_from $commands" -a plan -d "tell whether a job fits into a GPU's memory"
 complete -c residuum -n "not __fish_seen_subcommand_from $commands" -a ls -d "list jobs"
 complete -c residuum -n "not __fish_seen_subcommand_from $commands" -a show -d "print a job"
 complete -c residuum -n "not __fish_seen_subcommand_from $commands" -a watch -d "follow a job to its end"
@@ -34,7 +39,9 @@ complete -c residuum -n "not __fish_seen_subcommand_from $commands" -a presets -
 complete -c residuum -n "not __fish_seen_subcommand_from $commands" -a version -d "print the versions of client and server"
 complete -c residuum -n "not __fish_seen_subcommand_from $commands" -a help -d "print help"
 
-complete -c residuum -n "__fish_seen_subcommand_from submit" -F
+complete -c residuum -n "__fish_seen_subcommand_from submit plan" -F
+complete -c residuum -n "__fish_seen_subcommand_from plan" -l gpu -x -a "a100 b200 h100 r3090 r4090 r5090 t4 (__residuum_devices)" -d "on this GPU"
+complete -c residuum -n "__fish_seen_subcommand_from devices" -l resume -x -a "(__residuum_devices)" -d "give jobs to a drained device again"
 complete -c residuum -n "__fish_seen_subcommand_from submit" -s w -l watch -d "follow the job until it ends"
 complete -c residuum -n "__fish_seen_subcommand_from submit" -s n -l dry-run -d "only check the job"
 complete -c residuum -n "__fish_seen_subcommand_from submit" -l name -x -d "name the job"

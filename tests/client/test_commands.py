@@ -442,6 +442,70 @@ def test_catalogue(fake, client):
     assert json.loads(client("devices", "--json").stdout)["items"] == [device]
 
 
+GPU = {"id": "GPU-a", "name": "NVIDIA H100", "threads": 1, "memory_bytes": 80 << 30, "memory_free_bytes": 79 << 30, "compute": "9.0",
+       "driver": "580.65.06", "profile": None, "note": "not yet run", "unusable": [], "state": "busy", "job": JOB, "reason": None,
+       "backends": [{"name": "cudnn", "version": "9.19.0", "precisions": ["f32", "bf16", "tf32"]}],
+       "telemetry": {"temperature_c": 61.4, "utilization": 0.93, "power_w": None, "memory_used_bytes": 4 << 30},
+       "self_check": {"passed": True, "at": "2026-11-24T08:00:00.000000Z", "driver": "580.65.06", "features": []}}
+DRAINED = {**GPU, "id": "GPU-b", "state": "drained", "job": None, "reason": "it fell off the bus", "telemetry": None, "self_check": None}
+CPU = {**GPU, "id": "cpu", "name": "AMD EPYC", "compute": None, "driver": None, "memory_bytes": 8 << 30, "memory_free_bytes": None, "note": None,
+       "state": "ready", "job": None, "telemetry": None, "self_check": None}
+
+
+def test_gpus(fake, client):
+    fake.on("GET", "/v1/devices", {"items": [CPU, GPU, DRAINED], "state": "ready", "reason": None})
+    result = client("devices")
+    assert "GPU-a   busy           1  80.0 GiB  NVIDIA H100  cudnn 9.19.0 (f32 bf16 tf32)" in result.stdout
+    assert "GPU-a  9.0      580.65.06  79.0 GiB  passed 2026-11-24 08:00:00Z  61 C, 93 % busy, 4.0 GiB used" in result.stdout
+    assert "GPU-b  9.0      580.65.06  79.0 GiB  not done" in result.stdout
+    assert "GPU-b gets no jobs: it fell off the bus\n" in result.stderr and "GPU-a: not yet run\n" in result.stderr
+    fake.on("POST", "/v1/devices/GPU-b/resume", {**DRAINED, "state": "ready"})
+    result = client("devices", "--resume", "GPU-b")
+    assert result.returncode == 0 and result.stderr == "GPU-b gets jobs again.\n"
+    fake.on("POST", "/v1/devices/GPU-a/resume", problem(409, "conflict", "it is in use"))
+    assert client("devices", "--resume", "GPU-a").returncode == 5
+
+
+def gpu_plan(fits, **changes):
+    need = {"train_bytes": 3 << 30, "evaluate_bytes": 1 << 30, "data_bytes": 200 << 20, "workspace_bytes": 512 << 20,
+            "context_bytes": 700 << 20, "total_bytes": 6 << 30}
+    return {"gpu": {"name": "h100", "device": "NVIDIA H100", "compute": "9.0", "fits": fits, "need": need, "free_bytes": 79 << 30,
+                    "largest_batch": 4096, **changes}, "memory_bytes": 5 << 30}
+
+
+@pytest.mark.parametrize("fits, code, words", [(True, 0, "The job fits.\n"), (False, 1, "The job does not fit.\n")])
+def test_plan_for_a_gpu(fake, client, fits, code, words):
+    fake.on("POST", "/v1/jobs", gpu_plan(fits))
+    result = client("plan", "-", "--gpu", "h100", stdin="{}")
+    lines = [line.split() for line in result.stdout.splitlines()]
+    assert result.returncode == code and result.stdout.endswith(words) and result.stdout.startswith("NVIDIA H100 (compute capability 9.0)")
+    assert ["to", "train", "3.0", "GiB"] in lines and ["all", "together", "6.0", "GiB"] in lines and ["largest", "batch_size", "4,096"] in lines
+    assert fake.requests("POST", "/v1/jobs")[0][1] == "/v1/jobs?dry_run=true&gpu=h100"
+    result = client("plan", "-", "--gpu", "h100", "--json", stdin="{}")
+    assert result.returncode == code and json.loads(result.stdout) == gpu_plan(fits)["gpu"]
+
+
+def test_plan_for_the_servers_devices(fake, client):
+    """The job fits when it fits on one of them; what one of them cannot do at all is told, and is no end."""
+    fake.on("GET", "/v1/devices", {"items": [CPU, GPU, DRAINED], "state": "ready", "reason": None})
+    fake.on("POST", "/v1/jobs", problem(422, "unsupported-here", "no bf16 there"), Answer(gpu_plan(True)))
+    result = client("plan", "-", stdin="{}")
+    assert result.returncode == 0 and "no bf16 there" in result.stderr
+    lines = result.stdout.splitlines()
+    assert lines[1].split() == ["GPU-a", "NVIDIA", "H100", "-", "-", "-", "no"]
+    assert lines[2].split() == ["GPU-b", "NVIDIA", "H100", "6.0", "GiB", "79.0", "GiB", "4,096", "yes"] and len(lines) == 3
+    fake.on("POST", "/v1/jobs", problem(400, "invalid-field", "no"))
+    assert client("plan", "-", stdin="{}").returncode == 2
+
+
+def test_plan_without_gpus(fake, client):
+    fake.on("GET", "/v1/devices", {"items": [CPU], "state": "ready", "reason": None})
+    fake.on("POST", "/v1/jobs", {"memory_bytes": 9 << 30}, {"memory_bytes": 7 << 30})
+    assert client("plan", "-", stdin="{}").returncode == 1
+    result = client("plan", "-", stdin="{}")
+    assert result.returncode == 0 and ["cpu", "AMD", "EPYC", "7.0", "GiB", "8.0", "GiB", "-", "yes"] in [x.split() for x in result.stdout.splitlines()]
+
+
 def test_help_and_version_need_no_server(client):
     for args in (["help"], ["--help"], ["help", "watch"], ["watch", "--help"], ["--version"]):
         result = client(*args, url="nonsense")

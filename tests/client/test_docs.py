@@ -25,7 +25,7 @@ def table():
 def test_nothing_is_missing(name):
     text = (ROOT / "client" / name).read_text().replace("\\-", "-")
     commands, options = table()
-    assert len(commands) == 20 and len(options) == 16
+    assert len(commands) == 21 and len(options) == 18
     for command in commands:
         assert re.search(rf"\b{command}\b", text), command
     for option in options:
@@ -55,10 +55,17 @@ def test_bash_completes():
     assert complete("d") == ["devices", "datasets"]
     assert complete("--s") == ["--server"]
     assert complete("submit", "--") == [*GLOBAL, "--watch", "--dry-run", "--name"]
+    assert complete("plan", "--") == [*GLOBAL, "--gpu"] and complete("plan", "--gpu", "h") == ["h100"]
     assert complete("ls", "--state", "s") == ["starting", "succeeded"]
     assert complete("help", "w") == ["watch", "weights"]
     assert complete("weights", "--o") == ["--output"] and complete("report", "--") == [*GLOBAL, "--epoch", "--confused"]
     assert complete("--server", "http://x", "gr") == ["graph"]
+
+
+def test_bash_completes_devices(fake):
+    gpu = {"id": "GPU-a", "state": "drained", "compute": "9.0", "threads": 1, "memory_bytes": 1, "name": "x", "backends": []}
+    fake.on("GET", "/v1/devices", {"items": [gpu, {**gpu, "id": "GPU-b"}], "state": "ready", "reason": None})
+    assert complete("--server", fake.url, "devices", "--resume", "GPU-") == ["GPU-a", "GPU-b"]
 
 
 def test_bash_completes_job_ids(fake):
