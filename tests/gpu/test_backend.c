@@ -1,5 +1,6 @@
 /* The GPU backend on the strict double: a captured step gives the bits of one that is launched kernel by kernel, images that lie
- * on the device those of the trainer's, and a small ResNet the losses of the reference. */
+ * on the device those of the trainer's, a small ResNet the losses of the reference; and what fails is said and leaves nothing
+ * behind. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -301,6 +302,86 @@ static void fused_norms_learn_as_our_own(void **state) {
     trio_end(&trio);
 }
 
+/* --- faults that the double is told to make --- */
+
+/* Everything that a job does, until it fails. Returns 0, or -1 and *err. */
+static int work(const struct residuum_backend *module, const struct graph *graph, const struct noise *noise, struct err *err) {
+    struct backend_info info;
+    struct backend *backend = NULL;
+    struct backend_plan *plan = NULL;
+    struct backend_data data = noise_data(noise);
+    struct backend_plan_options options = {.batch = BATCH};
+    int rc = module->probe(0, &info, err);
+    if (rc == 0)
+        rc = module->open(&(struct backend_options){.threads = 1, .device_id = info.device_id}, &backend, err);
+    if (rc == 0)
+        rc = module->load_data(backend, SET_TRAIN, &data, err);
+    if (rc == 0)
+        rc = module->compile(backend, graph, &options, &plan, err);
+    for (int step = 0; step < 4 && rc == 0; step++) {
+        struct backend_optimizer optimizer = {.lr = 0.1f, .step = step + 1};
+        struct backend_result result;
+        struct noise_batch made;
+        noise_batch(noise, &noise_everything, step, &made);
+        struct backend_batch view = step % 2 == 0 ? made.view : from_set(&made);
+        rc = module->train_step(plan, &view, &optimizer, &result, err);
+        if (rc == 0)
+            rc = module->eval_step(plan, &view, NULL, &result, err);
+    }
+    module->plan_free(plan);
+    module->close(backend);
+    return rc;
+}
+
+/* Does the work with a fault ordered; the double ends the process when something is left behind. */
+static int work_with(const char *fault, struct err *err) {
+    struct report report = {0};
+    const struct residuum_backend *module = open_module("double/backend-cudnn.so", &report);
+    struct graph *graph = case_build(&net, err);
+    struct noise *noise = noise_new();
+    setenv("RESIDUUM_DOUBLE_FAULT", fault, 1);
+    int rc = module == NULL ? -1 : work(module, graph, noise, err);
+    unsetenv("RESIDUUM_DOUBLE_FAULT");
+    noise_free(noise);
+    graph_free(graph);
+    return rc;
+}
+
+static void every_allocation_may_fail(void **state) {
+    (void)state;
+    int n = 0, rc = -1;
+    while (rc != 0) {
+        struct err err = {0};
+        char fault[32];
+        snprintf(fault, sizeof fault, "oom:%d", ++n);
+        rc = work_with(fault, &err);
+        assert_int_equal(err.code, rc == 0 ? ERR_NONE : ERR_MEMORY);
+    }
+    assert_int_equal(n, 4); /* workspace, data set, network: they are all */
+}
+
+static void a_failed_device_ends_in_a_sentence(void **state) {
+    (void)state;
+    static const struct {
+        const char *fault;
+        enum err_code code;
+    } rows[] = {{"sticky:700@1", ERR_BACKEND}, {"sticky:719@20", ERR_BACKEND}, {"sticky:700@200", ERR_BACKEND},
+                {"ecc@3", ERR_DEVICE},         {"ecc@60", ERR_DEVICE},         {"ecc@250", ERR_DEVICE}};
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        struct err err = {0};
+        if (work_with(rows[i].fault, &err) == 0)
+            fail_msg("%s did not fail", rows[i].fault);
+        assert_int_equal(err.code, rows[i].code);
+        assert_non_null(strstr(err.text, "the GPU could not "));
+    }
+}
+
+static void what_cannot_be_captured_stays_eager(void **state) {
+    (void)state;
+    struct err err = {0};
+    assert_int_equal(work_with("capture", &err), 0);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(captured_f32),
@@ -314,6 +395,9 @@ int main(void) {
         cmocka_unit_test(a_step_tells_its_time),
         cmocka_unit_test(a_resnet_learns_as_the_reference),
         cmocka_unit_test(fused_norms_learn_as_our_own),
+        cmocka_unit_test(every_allocation_may_fail),
+        cmocka_unit_test(a_failed_device_ends_in_a_sentence),
+        cmocka_unit_test(what_cannot_be_captured_stays_eager),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -52,7 +52,7 @@ static void build_passes(struct build *build, enum size size) {
 static void build_training(struct build *build) {
     struct backend_plan *plan = build->plan;
     build_passes(build, SIZE_ANY);
-    if (plan->backend->fused_norm)
+    if (plan->backend->fused_norm && build->bf16)
         build_passes(build, SIZE_FULL);
     build->program = &plan->loss_train;
     forward_loss(build, true);
