@@ -84,6 +84,9 @@ int program_norm(struct program *program, struct norm_plan *norm, struct err *er
 int program_run(const struct program *program, struct backend *backend, struct err *err);
 void program_done(struct program *program);
 
+/* The name of a kernel in the module that was loaded. */
+const char *program_symbol(enum kernel kernel);
+
 /* As many blocks, but no more than fill the largest device: kernels walk what they have to do in strides. */
 uint32_t program_blocks(int64_t blocks);
 

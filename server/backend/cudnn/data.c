@@ -32,9 +32,7 @@ static int copy(struct backend *backend, const struct device_set *set, const str
         failed = core_upload(backend, set->moments, data->mean, layout->moments_bytes, err);
     if (failed == 0)
         failed = core_upload(backend, set->moments + layout->moments_bytes, data->deviation, layout->moments_bytes, err);
-    if (core_wait(backend, "copy a data set to the device", err) < 0)
-        failed = -1;
-    return failed;
+    return core_wait(backend, "copy a data set to the device", err) < 0 ? -1 : failed;
 }
 
 /* On a device that has failed this fails as well, and nothing more can be done about it. */

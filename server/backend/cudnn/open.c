@@ -51,15 +51,11 @@ static int take_context(struct backend *backend, struct err *err) {
 }
 
 static int load_kernels(struct backend *backend, struct err *err) {
-    static const char *const symbols[KERNELS_N] = {
-#define KERNEL_SYMBOL(name, addresses) [KERNEL_##name] = "residuum_" #name,
-        KERNELS(KERNEL_SYMBOL)
-#undef KERNEL_SYMBOL
-    };
     if (kernels_load(&backend->driver, backend->info.compute, &backend->module, err) < 0)
         return -1;
     for (int i = 0; i < KERNELS_N; i++)
-        if (core_check(backend, backend->driver.cuModuleGetFunction(&backend->kernels[i], backend->module, symbols[i]),
+        if (core_check(backend,
+                       backend->driver.cuModuleGetFunction(&backend->kernels[i], backend->module, program_symbol((enum kernel)i)),
                        "find a kernel of ours", err) < 0)
             return -1;
     return 0;

@@ -1,4 +1,5 @@
 /* Programs: lists of launches with all their numbers, put into the stream as often as wanted. See core.h. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -80,11 +81,24 @@ int program_norm(struct program *program, struct norm_plan *norm, struct err *er
     return 0;
 }
 
+const char *program_symbol(enum kernel kernel) {
+    static const char *const symbols[KERNELS_N] = {
+#define KERNEL_SYMBOL(name, addresses) [KERNEL_##name] = "residuum_" #name,
+        KERNELS(KERNEL_SYMBOL)
+#undef KERNEL_SYMBOL
+    };
+    return symbols[kernel];
+}
+
 static int launch(const struct program *program, const struct program_step *step, struct backend *backend, struct err *err) {
     void *params[] = {program->params + step->params_at};
     CUresult result = backend->driver.cuLaunchKernel(backend->kernels[step->kernel], step->blocks_x, step->blocks_y, 1,
                                                      KERNEL_THREADS, 1, 1, 0, backend->stream, params, NULL);
-    return core_check(backend, result, "run a kernel", err);
+    if (result == CUDA_SUCCESS)
+        return 0;
+    char what[64];
+    snprintf(what, sizeof what, "run the kernel %s", program_symbol(step->kernel));
+    return core_check(backend, result, what, err);
 }
 
 /* What cuDNN answers is looked at here, as its plans do not know the device's health. */

@@ -81,21 +81,26 @@ static void fill(const struct backend_plan *plan, struct kernel_chunk *chunks, s
     }
 }
 
-int update_upload(struct backend_plan *plan, struct err *err) {
+static int upload(struct backend_plan *plan, const struct kernel_chunk *chunks, const struct kernel_param *params,
+                  struct err *err) {
+    struct backend *backend = plan->backend;
     struct table table = table_of(plan);
-    size_t chunks_n = (size_t)plan->gpu->chunks_n, params_n = (size_t)plan->params_n;
-    struct kernel_chunk *chunks = calloc(chunks_n + 1, sizeof *chunks);
-    struct kernel_param *params = calloc(params_n + 1, sizeof *params);
-    int failed =
-        chunks == NULL || params == NULL ? err_set(err, ERR_MEMORY, "No memory for %zu chunks of parameters", chunks_n) : 0;
-    if (failed == 0) {
+    int failed = core_upload(backend, table.chunks, chunks, (size_t)plan->gpu->chunks_n * sizeof *chunks, err);
+    if (failed == 0)
+        failed = core_upload(backend, table.params, params, (size_t)plan->params_n * sizeof *params, err);
+    return core_wait(backend, "copy the table of parameters", err) < 0 ? -1 : failed;
+}
+
+int update_upload(struct backend_plan *plan, struct err *err) {
+    struct kernel_chunk *chunks = calloc((size_t)plan->gpu->chunks_n + 1, sizeof *chunks);
+    struct kernel_param *params = calloc((size_t)plan->params_n + 1, sizeof *params);
+    int failed = -1;
+    if (chunks == NULL || params == NULL) {
+        err_set(err, ERR_MEMORY, "No memory for %d chunks of parameters", plan->gpu->chunks_n);
+    } else {
         fill(plan, chunks, params);
-        failed = core_upload(plan->backend, table.chunks, chunks, chunks_n * sizeof *chunks, err);
+        failed = upload(plan, chunks, params, err);
     }
-    if (failed == 0)
-        failed = core_upload(plan->backend, table.params, params, params_n * sizeof *params, err);
-    if (failed == 0)
-        failed = core_wait(plan->backend, "copy the table of parameters", err);
     free(chunks);
     free(params);
     return failed;
