@@ -78,10 +78,11 @@ $(O)/tests/gpu/null_cuda.o: ALL_CFLAGS += -fvisibility=default
 $(NULL_CUDA): $(O)/tests/gpu/null_cuda.o
 	@mkdir -p $(@D)
 	$(CC) $(ALL_LDFLAGS) -shared -Wl,-soname,$(@F) -o $@ $^
-UNIT_cudnn_plans := $(O)/tests/unit/alloc_rig.o $(PLAN_RIG)
-UNIT_LDFLAGS_cudnn_plans := -Wl,--wrap=malloc,--wrap=calloc
+UNIT_cudnn_plans := $(PLAN_RIG)
 UNIT_plan_cache := $(PLAN_RIG)
-$(addprefix $(B)/tests/gpu/,test_cudnn_plans test_plan_cache): | $(NULL_CUDA)
+UNIT_plan_calls := $(O)/tests/unit/alloc_rig.o $(PLAN_RIG)
+UNIT_LDFLAGS_plan_calls := -Wl,--wrap=malloc,--wrap=calloc
+$(patsubst %,$(B)/tests/gpu/test_%,cudnn_plans plan_cache plan_calls): | $(NULL_CUDA)
 $(B)/tests/gpu/plan_check: $(O)/tests/gpu/plan_check.o $(PLAN_RIG) | $(NULL_CUDA)
 	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(TEST_LIBS)
 

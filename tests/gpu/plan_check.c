@@ -23,6 +23,7 @@ struct known {
 
 struct check {
     struct planner *planner;
+    int64_t workspace_max;
     const char *device;
     struct known *known; /* [KEYS_MAX], of this device */
     int known_n;
@@ -49,7 +50,10 @@ static void complain(struct check *check, const char *what, const char *text) {
 }
 
 /* What no key of the product allows: engines say themselves what they do. */
-static void look_at_text(struct check *check, enum spec_precision precision, const char *text, struct known *known) {
+static void look_at(struct check *check, enum spec_precision precision, const char *text, struct known *known) {
+    known->found = true;
+    if (known->workspace_bytes > check->workspace_max)
+        complain(check, "the workspace is larger than the device's", text);
     known->tensor_cores = strstr(text, "tensor cores") != NULL;
     if (precision == PRECISION_F32 && (known->tensor_cores || strstr(text, "inputs of fewer bits") != NULL))
         complain(check, "strict f32 got an engine of fewer bits", text);
@@ -68,9 +72,8 @@ static void plan_conv(struct check *check, const struct conv_key *key, struct kn
         return;
     }
     conv_plan_describe(plan, text);
-    look_at_text(check, key->precision, text, known);
-    known->found = true;
     known->workspace_bytes = conv_plan_workspace(plan);
+    look_at(check, key->precision, text, known);
     if (conv_plan_bind(plan, 1 << 20, 2 << 20, 3 << 20, 4 << 20, &err) != 0)
         complain(check, "addresses are refused", err.text);
     conv_plan_free(plan);
@@ -87,9 +90,8 @@ static void plan_norm(struct check *check, const struct norm_key *key, struct kn
         return;
     }
     norm_plan_describe(plan, text);
-    look_at_text(check, PRECISION_BF16, text, known);
-    known->found = true;
     known->workspace_bytes = norm_plan_workspace(plan);
+    look_at(check, PRECISION_BF16, text, known);
     if (norm_plan_bind(plan, &at, &err) != 0)
         complain(check, "addresses are refused", err.text);
     norm_plan_free(plan);
@@ -188,6 +190,7 @@ static int check_device(const struct gpu_driver *driver, const char *device, boo
         exit(EXIT_FAILURE);
     }
     check.planner = plan_rig_planner(driver, device, getenv("RESIDUUM_PLAN_CACHE"));
+    check.workspace_max = gpu_workspace_bytes(gpu_profile_find(device, "", NULL)->memory_bytes);
     double start = now();
     for (size_t p = 0; p < (norm ? 1 : sizeof precisions / sizeof precisions[0]); p++)
         for (size_t i = 0; i < presets_n; i++)

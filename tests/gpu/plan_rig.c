@@ -3,8 +3,12 @@
 
 #include <dlfcn.h>
 #include <limits.h>
+#include <setjmp.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+
+#include <cmocka.h>
 
 #include "common/file.h"
 #include "server/backend/cudnn/library.h"
@@ -47,6 +51,16 @@ bool plan_rig_open(struct gpu_driver *ret_driver, char *ret_reason, size_t size)
     }
     *ret_driver = driver;
     return true;
+}
+
+struct gpu_driver plan_rig_need(void) {
+    struct gpu_driver driver = {0};
+    char reason[512] = "";
+    if (!plan_rig_open(&driver, reason, sizeof reason)) {
+        print_message("skipped: %s\n", reason);
+        skip();
+    }
+    return driver;
 }
 
 struct planner *plan_rig_planner(const struct gpu_driver *driver, const char *profile, const char *cache) {

@@ -11,6 +11,9 @@ enum { PLAN_RIG_BATCH = 128 };
 /* Fills the functions of cuDNN, no others. False: ret_reason says why cuDNN cannot be had. */
 bool plan_rig_open(struct gpu_driver *ret_driver, char *ret_reason, size_t size);
 
+/* The same in a test of cmocka, which is skipped, with the reason, where cuDNN cannot be had. */
+struct gpu_driver plan_rig_need(void);
+
 /* A planner for a built-in profile, with its workspace; cache may be NULL. Ends the test when there is none. */
 struct planner *plan_rig_planner(const struct gpu_driver *driver, const char *profile, const char *cache);
 

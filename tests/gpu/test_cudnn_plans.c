@@ -1,5 +1,5 @@
 /* What plans of cuDNN promise, with the real cuDNN and devices that are only described: which engines are taken, that the same
- * one is taken again, what is refused and how, and that no descriptor is lost when a call fails. Without a GPU. */
+ * one is taken again, and what is refused and how. Without a GPU. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -11,7 +11,6 @@
 #include <cmocka.h>
 
 #include "tests/gpu/plan_rig.h"
-#include "tests/unit/alloc_rig.h"
 
 static const char *const devices[] = {"a100", "h100", "r4090", "r5090"};
 enum { DEVICES_N = sizeof devices / sizeof devices[0] };
@@ -46,17 +45,6 @@ static struct conv_key key_of(const int shape[5], enum conv_op op, enum spec_pre
 
 static struct conv_key plain_key(void) {
     return key_of(shapes[1], CONV_FORWARD, PRECISION_BF16);
-}
-
-/* The table of cuDNN's functions, or a visible skip. */
-static struct gpu_driver need_cudnn(void) {
-    struct gpu_driver driver = {0};
-    char reason[512] = "";
-    if (!plan_rig_open(&driver, reason, sizeof reason)) {
-        print_message("skipped: %s\n", reason);
-        skip();
-    }
-    return driver;
 }
 
 /* The plan's line; a plan that cannot be had fails the test. */
@@ -109,14 +97,14 @@ static void see_nondeterministic(const char *text, int *count) {
 
 static void test_strict_f32_takes_no_engine_of_fewer_bits(void **state) {
     (void)state;
-    struct gpu_driver driver = need_cudnn();
+    struct gpu_driver driver = plan_rig_need();
     each_plan(&driver, PRECISION_F32, false, see_strict, NULL);
 }
 
 /* The notes that strict f32 forbids are there to be found in the other precisions. */
 static void test_bf16_and_tf32_take_tensor_cores(void **state) {
     (void)state;
-    struct gpu_driver driver = need_cudnn();
+    struct gpu_driver driver = plan_rig_need();
     static const enum spec_precision precisions[] = {PRECISION_BF16, PRECISION_TF32};
     for (int i = 0; i < 2; i++) {
         int count = 0;
@@ -128,7 +116,7 @@ static void test_bf16_and_tf32_take_tensor_cores(void **state) {
 /* What the deterministic plans leave out is what cuDNN would have given. */
 static void test_nondeterministic_engines_are_taken_where_they_are_allowed(void **state) {
     (void)state;
-    struct gpu_driver driver = need_cudnn();
+    struct gpu_driver driver = plan_rig_need();
     int count = 0;
     each_plan(&driver, PRECISION_F32, true, see_nondeterministic, &count);
     each_plan(&driver, PRECISION_BF16, true, see_nondeterministic, &count);
@@ -137,7 +125,7 @@ static void test_nondeterministic_engines_are_taken_where_they_are_allowed(void 
 
 static void test_the_same_engine_is_chosen_again(void **state) {
     (void)state;
-    struct gpu_driver driver = need_cudnn();
+    struct gpu_driver driver = plan_rig_need();
     struct planner *first = plan_rig_planner(&driver, "h100", NULL), *second = plan_rig_planner(&driver, "h100", NULL);
     for (int i = 0; i < SHAPES_N * OPS_N; i++) {
         struct conv_key key = key_of(shapes[i / OPS_N], (enum conv_op)(i % OPS_N), PRECISION_BF16);
@@ -167,7 +155,7 @@ static int engine_of(const char *text) {
 
 static void test_a_denied_engine_is_passed_over(void **state) {
     (void)state;
-    struct gpu_driver driver = need_cudnn();
+    struct gpu_driver driver = plan_rig_need();
     struct conv_key forward = plain_key();
     char text[PLAN_TEXT_MAX], deny[64];
     struct planner *planner = planner_with(&driver, 512 << 20, NULL);
@@ -191,7 +179,7 @@ static void test_a_denied_engine_is_passed_over(void **state) {
 
 static void test_a_plan_fits_the_workspace(void **state) {
     (void)state;
-    struct gpu_driver driver = need_cudnn();
+    struct gpu_driver driver = plan_rig_need();
     struct conv_key key = key_of(shapes[1], CONV_FORWARD, PRECISION_F32);
     struct planner *wide = planner_with(&driver, 512 << 20, NULL), *narrow = planner_with(&driver, 1 << 20, NULL);
     struct conv_plan *plan = NULL;
@@ -219,7 +207,7 @@ static void refuse(struct planner *planner, const struct conv_key *key, enum err
 
 static void test_what_cudnn_does_not_have_is_unsupported(void **state) {
     (void)state;
-    struct gpu_driver driver = need_cudnn();
+    struct gpu_driver driver = plan_rig_need();
     struct planner *planner = plan_rig_planner(&driver, "h100", NULL), *poor = planner_with(&driver, -1, NULL);
     struct conv_key groups = plain_key(), key = plain_key();
     groups.groups = 3;
@@ -232,7 +220,7 @@ static void test_what_cudnn_does_not_have_is_unsupported(void **state) {
 /* A wrong description is our mistake: it must not pass for an operation that cuDNN lacks. */
 static void test_a_wrong_shape_is_no_missing_engine(void **state) {
     (void)state;
-    struct gpu_driver driver = need_cudnn();
+    struct gpu_driver driver = plan_rig_need();
     struct planner *planner = plan_rig_planner(&driver, "h100", NULL);
     struct conv_key key = plain_key();
     key.oh = 31;
@@ -317,7 +305,7 @@ static void plan_all_odd(const struct gpu_driver *driver, const char *device) {
 /* Depthwise convolutions are compiled where they can be, which takes some tenths of a second each: on one device only. */
 static void test_odd_shapes_have_a_plan_or_are_unsupported(void **state) {
     (void)state;
-    struct gpu_driver driver = need_cudnn();
+    struct gpu_driver driver = plan_rig_need();
     plan_all_odd(&driver, devices[0]);
     driver.runtime_compiled = false;
     for (int d = 0; d < DEVICES_N; d++)
@@ -338,7 +326,7 @@ static void visit_t4(void *arg, const struct conv_key *key) {
 
 static void test_compute_capability_7_5_has_f32_only(void **state) {
     (void)state;
-    struct gpu_driver driver = need_cudnn();
+    struct gpu_driver driver = plan_rig_need();
     static const char *const presets[] = {"resnet20", "resnet50", "vgg16", "lenet5", "mlp", "wide-resnet16-4", "resnet9"};
     for (size_t i = 0; i < sizeof presets / sizeof presets[0]; i++) {
         struct planner *planner = plan_rig_planner(&driver, "t4", NULL);
@@ -360,7 +348,7 @@ static void refuse_planner(const struct planner_options *options, enum err_code 
 
 static void test_a_device_or_deny_list_that_cannot_be_read_is_refused(void **state) {
     (void)state;
-    struct gpu_driver driver = need_cudnn();
+    struct gpu_driver driver = plan_rig_need();
     static const char *const lists[] = {"forward",    "forward:",   "forward:x", "sideways:3",
                                         "forward:-1", "forward:3x", ":",         "forward:1 back_w"};
     const struct planner_options profile = {.driver = &driver, .profile = "{\"deviceVer\":900}", .compute = 90},
@@ -376,7 +364,7 @@ static void test_a_device_or_deny_list_that_cannot_be_read_is_refused(void **sta
 
 static void test_the_profile_comes_back(void **state) {
     (void)state;
-    struct gpu_driver driver = need_cudnn();
+    struct gpu_driver driver = plan_rig_need();
     struct planner *planner = plan_rig_planner(&driver, "r4090", NULL);
     char text[2048], small[8];
     struct err err = {0};
@@ -391,7 +379,7 @@ static void test_the_profile_comes_back(void **state) {
 /* Nothing runs here: cuDNN's refusal must come back as an error. */
 static void test_a_run_without_a_handle_is_an_error(void **state) {
     (void)state;
-    struct gpu_driver driver = need_cudnn();
+    struct gpu_driver driver = plan_rig_need();
     struct planner *planner = plan_rig_planner(&driver, "h100", NULL);
     struct conv_key key = plain_key();
     struct conv_plan *plan = NULL;
@@ -419,7 +407,7 @@ static void refuse_norm(struct planner *planner, const struct norm_key *key, con
 
 static void test_fused_batch_norm_needs_lanes_a_relu_and_a_compiler(void **state) {
     (void)state;
-    struct gpu_driver driver = need_cudnn();
+    struct gpu_driver driver = plan_rig_need();
     struct planner *planner = plan_rig_planner(&driver, "a100", NULL), *old = plan_rig_planner(&driver, "t4", NULL);
     struct norm_key odd = norm_key, bare = norm_key;
     odd.c = 20;
@@ -435,7 +423,7 @@ static void test_fused_batch_norm_needs_lanes_a_relu_and_a_compiler(void **state
 
 static void test_fused_batch_norm_takes_its_addresses(void **state) {
     (void)state;
-    struct gpu_driver driver = need_cudnn();
+    struct gpu_driver driver = plan_rig_need();
     struct planner *planner = plan_rig_planner(&driver, "a100", NULL);
     const struct norm_addresses at = {.x = 1 << 20, .mean = 2 << 20, .inverse = 3 << 20, .gamma = 4 << 20, .mask = 5 << 20};
     for (int op = NORM_FORWARD; op <= NORM_BACK; op++) {
@@ -454,117 +442,6 @@ static void test_fused_batch_norm_takes_its_addresses(void **state) {
     }
     assert_int_equal(norm_mask_bytes(&norm_key), 128 * 8 * 8 * 16 / 8);
     planner_free(planner);
-}
-
-/* --- when calls fail --- */
-
-/* What stands between plans and cuDNN: descriptors are counted, and one call fails. */
-static struct gpu_driver real;
-static long calls, failing_call, live;
-
-static bool fails(void) {
-    return ++calls == failing_call;
-}
-
-static cudnnStatus_t create(cudnnBackendDescriptorType_t type, cudnnBackendDescriptor_t *ret_descriptor) {
-    if (fails())
-        return CUDNN_STATUS_INTERNAL_ERROR_HOST_ALLOCATION_FAILED;
-    live++;
-    return real.cudnnBackendCreateDescriptor(type, ret_descriptor);
-}
-
-static cudnnStatus_t destroy(cudnnBackendDescriptor_t descriptor) {
-    live--;
-    return real.cudnnBackendDestroyDescriptor(descriptor);
-}
-
-/* What is said of a tensor, in the order in which it is said; tensors counts those that were right. */
-static int64_t dims[4];
-static int tensors;
-
-static void see_tensor(cudnnBackendAttributeName_t name, int64_t count, const int64_t *values) {
-    if (name == CUDNN_ATTR_TENSOR_DIMENSIONS) {
-        assert_int_equal(count, 4);
-        memcpy(dims, values, sizeof dims);
-    }
-    if (name == CUDNN_ATTR_TENSOR_STRIDES) {
-        const int64_t expected[4] = {dims[1] * dims[2] * dims[3], 1, dims[1] * dims[3], dims[1]};
-        assert_int_equal(count, 4);
-        assert_memory_equal(values, expected, sizeof expected);
-        tensors++;
-    }
-    if (name == CUDNN_ATTR_TENSOR_BYTE_ALIGNMENT)
-        assert_int_equal(values[0], 16);
-}
-
-static cudnnStatus_t set(cudnnBackendDescriptor_t descriptor, cudnnBackendAttributeName_t name, cudnnBackendAttributeType_t type,
-                         int64_t count, const void *values) {
-    see_tensor(name, count, values);
-    return fails() ? CUDNN_STATUS_INTERNAL_ERROR : real.cudnnBackendSetAttribute(descriptor, name, type, count, values);
-}
-
-static cudnnStatus_t get(cudnnBackendDescriptor_t const descriptor, cudnnBackendAttributeName_t name,
-                         cudnnBackendAttributeType_t type, int64_t room, int64_t *ret_count, void *ret_values) {
-    return fails() ? CUDNN_STATUS_INTERNAL_ERROR
-                   : real.cudnnBackendGetAttribute(descriptor, name, type, room, ret_count, ret_values);
-}
-
-static cudnnStatus_t finalize(cudnnBackendDescriptor_t descriptor) {
-    return fails() ? CUDNN_STATUS_INTERNAL_ERROR : real.cudnnBackendFinalize(descriptor);
-}
-
-/* Plans and binds on a fresh planner. Returns whether all went well; what did not has an error. */
-static bool attempt(void) {
-    struct gpu_driver driver = real;
-    struct planner *planner = NULL;
-    struct conv_plan *plan = NULL;
-    struct conv_key key = plain_key();
-    struct err err = {0};
-    driver.cudnnBackendCreateDescriptor = create;
-    driver.cudnnBackendDestroyDescriptor = destroy;
-    driver.cudnnBackendSetAttribute = set;
-    driver.cudnnBackendGetAttribute = get;
-    driver.cudnnBackendFinalize = finalize;
-    const struct planner_options options = {
-        .driver = &driver, .profile = gpu_profile_json("h100"), .compute = 90, .workspace_bytes = 512 << 20};
-    bool done = planner_new(&options, &planner, &err) == 0 && conv_plan_new(planner, &key, &plan, &err) == 0 &&
-                conv_plan_bind(plan, 1 << 20, 2 << 20, 3 << 20, 4 << 20, &err) == 0;
-    if (!done && (err.code == ERR_NONE || err.text[0] == '\0'))
-        fail_msg("call %ld failed without an error", failing_call);
-    conv_plan_free(plan);
-    planner_free(planner);
-    assert_int_equal(live, 0);
-    return done;
-}
-
-static void test_no_descriptor_is_lost_when_a_call_fails(void **state) {
-    (void)state;
-    int failed = 0;
-    real = need_cudnn();
-    failing_call = 0;
-    do {
-        failing_call++;
-        calls = 0;
-        failed += !attempt();
-        assert_true(failing_call < 1000);
-    } while (calls >= failing_call);
-    assert_true(failed > 30);
-}
-
-/* cuDNN plans for any strides: only what is said tells whether they are those of our tensors. */
-static void test_tensors_are_said_to_be_channels_last_and_aligned(void **state) {
-    (void)state;
-    real = need_cudnn();
-    failing_call = tensors = 0;
-    assert_true(attempt());
-    assert_int_equal(tensors, 3);
-}
-
-static void test_memory_that_runs_out_is_said(void **state) {
-    (void)state;
-    real = need_cudnn();
-    failing_call = 0;
-    assert_int_equal(alloc_rig_starve(attempt, 20), 3);
 }
 
 /* --- units of networks --- */
@@ -613,9 +490,6 @@ int main(void) {
         cmocka_unit_test(test_a_run_without_a_handle_is_an_error),
         cmocka_unit_test(test_fused_batch_norm_needs_lanes_a_relu_and_a_compiler),
         cmocka_unit_test(test_fused_batch_norm_takes_its_addresses),
-        cmocka_unit_test(test_no_descriptor_is_lost_when_a_call_fails),
-        cmocka_unit_test(test_tensors_are_said_to_be_channels_last_and_aligned),
-        cmocka_unit_test(test_memory_that_runs_out_is_said),
         cmocka_unit_test(test_units_that_own_kernels_compute_have_no_key),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
