@@ -38,8 +38,10 @@ static int compile(struct trainer *t, struct err *err) {
                                          .precision = spec->precision,
                                          .use = USE_TRAIN,
                                          .optimizer = spec->optimizer.kind,
-                                         .average = spec->average_decay > 0};
-    struct backend_plan_options evaluate = {.batch = t->evaluator_batch, .precision = spec->precision, .use = USE_EVALUATE};
+                                         .average = spec->average_decay > 0,
+                                         .nondeterministic = !spec->deterministic};
+    struct backend_plan_options evaluate = {
+        .batch = t->evaluator_batch, .precision = spec->precision, .use = USE_EVALUATE, .nondeterministic = !spec->deterministic};
     if (t->api->compile(t->backend, t->graph, &train, &t->plan, err) != 0)
         return -1;
     return t->api->compile(t->backend, t->graph, &evaluate, &t->evaluator, err);

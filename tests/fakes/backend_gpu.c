@@ -172,6 +172,8 @@ static int compile(struct backend *backend, const struct graph *graph, const str
     plan->labels = malloc(batch * sizeof *plan->labels);
     plan->others = malloc(batch * sizeof *plan->others);
     plan->shares = malloc(batch * sizeof *plan->shares);
+    if (options->nondeterministic)
+        fprintf(stderr, "the fake compiles for %d images in any order\n", options->batch);
     *ret_plan = plan;
     return backend->ref->compile(backend->inner, graph, options, &plan->inner, err);
 }

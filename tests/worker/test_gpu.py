@@ -147,6 +147,14 @@ def test_images_on_the_device_train_as_those_of_the_host(gpu, tmp_path, augment)
     assert all(f"images in set {n}" in on_gpu.text() for n in range(3))
 
 
+def test_only_a_job_that_allows_it_may_sum_in_any_order(gpu, tmp_path):
+    said = "the fake compiles for {} images in any order"
+    worker, status = gpu.run(tmp_path / "any", spec(backend="auto", epochs=1, deterministic=False))
+    assert status == DONE and all(said.format(n) in worker.text() for n in (32, 128))
+    worker, status = gpu.run(tmp_path / "one", spec(backend="auto", epochs=1))
+    assert status == DONE and "in any order" not in worker.text()
+
+
 def test_an_empty_set_stays_away(gpu, tmp_path):
     worker, status = gpu.run(tmp_path / "job", spec(backend="auto", epochs=1))
     assert status == DONE and "150 images in set 0" in worker.text() and "70 images in set 2" in worker.text()
