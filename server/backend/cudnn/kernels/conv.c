@@ -186,7 +186,7 @@ FUNCTION struct weights weights_of(const struct kernel_window *w, uint32_t numbe
 
 FUNCTION struct lanes part_of_weights(const struct kernel_conv_back_w *p, struct weights weights, uint32_t thread) {
     const struct kernel_window *w = &p->window;
-    uint32_t pixels = (uint32_t)(w->batch * w->oh * w->ow);
+    uint32_t pixels = (uint32_t)((int64_t)w->batch * w->oh * w->ow);
     int32_t channel = first_input(w, weights.o) + weights.run * LANES, count = run_count(w, weights.run);
     struct lanes sums = no_lanes();
     for (uint32_t number = thread; number < pixels && weights.o < w->oc; number += KERNEL_THREADS) {
