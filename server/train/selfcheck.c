@@ -59,6 +59,9 @@ static int prepare_check(struct selfcheck *check, enum spec_backend backend, str
 
 enum { ALL_PRECISIONS = 1 << PRECISION_F32 | 1 << PRECISION_BF16 | 1 << PRECISION_TF32, F32 = 1 << PRECISION_F32 };
 
+/* In which of its precisions an item runs: in all, or only in the one that is the fastest here. */
+enum choice { EACH, EACH_IF_LONG, FASTEST };
+
 static const struct row {
     const char *name;
     item_fn *fn;
@@ -66,19 +69,19 @@ static const struct row {
     unsigned precisions; /* in which it runs, as far as the device has them; each is an item */
     bool gpu;            /* only there */
     bool long_form;      /* only there */
-    bool fastest;        /* of the precisions only the one that is the fastest here */
+    enum choice choice;
 } rows[] = {
-    {"every operation against ref", check_every_op, NULL, F32, false, false, false},
-    {"a step against ref", check_step, NULL, ALL_PRECISIONS, false, false, false},
-    {"images on the device", check_images, NULL, F32, true, false, false},
-    {"captured steps", check_captured, "captured-steps", ALL_PRECISIONS, true, false, true},
-    {"repeated training", check_repeated, NULL, ALL_PRECISIONS, false, false, false},
-    {"training taken up again", check_resumed, NULL, ALL_PRECISIONS, false, false, true},
-    {"course of the loss", check_curve, NULL, ALL_PRECISIONS, false, false, false},
-    {"a network that does not fit", check_too_large, NULL, F32, true, false, false},
-    {"memory given back", check_given_back, NULL, F32, true, false, false},
-    {"endurance", check_soak, NULL, ALL_PRECISIONS, true, true, true},
-    {"speed", check_speed, NULL, ALL_PRECISIONS, true, false, true},
+    {"every operation against ref", check_every_op, NULL, F32, false, false, EACH},
+    {"a step against ref", check_step, NULL, ALL_PRECISIONS, false, false, EACH},
+    {"images on the device", check_images, NULL, F32, true, false, EACH},
+    {"captured steps", check_captured, "captured-steps", ALL_PRECISIONS, true, false, FASTEST},
+    {"repeated training", check_repeated, NULL, ALL_PRECISIONS, false, false, EACH_IF_LONG},
+    {"training taken up again", check_resumed, NULL, ALL_PRECISIONS, false, false, FASTEST},
+    {"course of the loss", check_curve, NULL, ALL_PRECISIONS, false, false, EACH_IF_LONG},
+    {"a network that does not fit", check_too_large, NULL, F32, true, false, EACH},
+    {"memory given back", check_given_back, NULL, F32, true, false, EACH},
+    {"endurance", check_soak, NULL, ALL_PRECISIONS, true, true, FASTEST},
+    {"speed", check_speed, NULL, ALL_PRECISIONS, true, false, FASTEST},
 };
 
 static enum spec_precision fastest(const struct selfcheck *check) {
@@ -89,7 +92,7 @@ static bool applies(const struct selfcheck *check, const struct row *row, enum s
     bool gpu = check->info.compute > 0;
     if ((row->gpu && !gpu) || (row->long_form && check->brief) || check->lost)
         return false;
-    if (row->fastest && precision != fastest(check))
+    if ((row->choice == FASTEST || (row->choice == EACH_IF_LONG && check->brief)) && precision != fastest(check))
         return false;
     return (row->precisions & check->info.precisions) >> precision & 1;
 }

@@ -20,7 +20,7 @@ struct selfcheck {
     struct data data; /* the images of all networks: some of the data set "shapes" */
     double *curve;    /* losses of the truth's longest training, made when they are first wanted */
     /* --- selfcheck_report.c --- */
-    json_t *items, *features;
+    json_t *items, *features; /* features: name: whether all its items have passed */
     int failed, skipped;
     bool lost; /* the device has failed: nothing more can be asked of it */
 };

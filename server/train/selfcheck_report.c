@@ -16,7 +16,7 @@
 
 int report_init(struct selfcheck *check, struct err *err) {
     check->items = json_array();
-    check->features = json_array();
+    check->features = json_object();
     if (check->items == NULL || check->features == NULL)
         return err_set(err, ERR_MEMORY, "out of memory for a report");
     dprintf(check->fd, "%s, %s, %s %s, driver %s\n", check->info.device, check->info.device_id, check->info.name,
@@ -60,15 +60,20 @@ static json_t *item_json(const struct backend_check *item) {
                      item->text);
 }
 
-/* What an item allows is allowed when all items that name it have passed. */
-static void note_feature(json_t *features, const char *feature) {
-    size_t i;
-    const json_t *known;
-    json_array_foreach(features, i, known) {
-        if (strcmp(json_string_value(known), feature) == 0)
-            return;
+/* A feature is allowed when every item that names it has passed. */
+static void note_feature(json_t *features, const char *feature, bool passed) {
+    const json_t *before = json_object_get(features, feature);
+    json_object_set_new(features, feature, json_boolean(passed && !json_is_false(before)));
+}
+
+static json_t *features_json(json_t *features) {
+    json_t *names = json_array(), *allowed;
+    const char *name;
+    json_object_foreach(features, name, allowed) {
+        if (json_is_true(allowed))
+            json_array_append_new(names, json_string(name));
     }
-    json_array_append_new(features, json_string(feature));
+    return names;
 }
 
 void report_item(struct selfcheck *check, const struct backend_check *item, const char *feature) {
@@ -80,8 +85,8 @@ void report_item(struct selfcheck *check, const struct backend_check *item, cons
     json_array_append_new(check->items, item_json(&told));
     check->skipped += told.skipped ? 1 : 0;
     check->failed += told.passed || told.skipped ? 0 : 1;
-    if (told.passed && feature != NULL)
-        note_feature(check->features, feature);
+    if (feature != NULL)
+        note_feature(check->features, feature, told.passed);
 }
 
 /* --- the file --- */
@@ -92,10 +97,10 @@ static json_t *document(const struct selfcheck *check) {
     clock_gettime(CLOCK_REALTIME, &now);
     log_time((long long)now.tv_sec * 1000000 + now.tv_nsec / 1000, at);
     json_t *profile = json_loads(check->info.profile, 0, NULL);
-    return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:b, s:b, s:O, s:o, s:O}", "device_id", check->info.device_id, "device",
+    return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:b, s:b, s:o, s:o, s:O}", "device_id", check->info.device_id, "device",
                      check->info.device, "driver", check->info.driver, "cudnn", check->info.version, "worker", RESIDUUM_VERSION,
-                     "at", at, "brief", check->brief, "passed", check->failed == 0, "features", check->features, "profile",
-                     profile != NULL ? profile : json_null(), "items", check->items);
+                     "at", at, "brief", check->brief, "passed", check->failed == 0, "features", features_json(check->features),
+                     "profile", profile != NULL ? profile : json_null(), "items", check->items);
 }
 
 static int path_of(const struct selfcheck *check, char ret_path[PATH_MAX], struct err *err) {

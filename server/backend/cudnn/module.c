@@ -1,4 +1,5 @@
 /* The cuDNN backend's door: the exported table. */
+#include "server/backend/cudnn/check.h"
 #include "server/backend/cudnn/core.h"
 #include "server/backend/cudnn/device.h"
 
@@ -10,6 +11,7 @@ __attribute__((visibility("default"))) const struct residuum_backend residuum_ba
     .close = core_close,
     .load_data = core_load_data,
     .telemetry = core_telemetry,
+    .self_check = check_run,
     .compile = core_compile,
     .plan_free = core_plan_free,
     .train_step = core_train_step,
