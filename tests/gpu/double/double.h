@@ -16,7 +16,17 @@
 
 /* --- options.c: what the environment says --- */
 
-enum fault_kind { FAULT_NONE, FAULT_OOM, FAULT_STICKY, FAULT_ECC, FAULT_LOST, FAULT_HANG, FAULT_CAPTURE, FAULT_REMAP };
+enum fault_kind {
+    FAULT_NONE,
+    FAULT_OOM,
+    FAULT_STICKY,
+    FAULT_ECC,
+    FAULT_LOST,
+    FAULT_HANG,
+    FAULT_CAPTURE,
+    FAULT_REMAP,
+    FAULT_WRONG
+};
 
 enum { DEVICES_MAX = 8 };
 
@@ -25,12 +35,14 @@ struct options {
     size_t memory_bytes; /* RESIDUUM_DOUBLE_MEMORY: bytes of each device, 16 GiB */
     uint64_t seed;       /* RESIDUUM_DOUBLE_SEED: in which order what may go in any order goes; 0: as it came */
     bool own_cudnn;      /* RESIDUUM_DOUBLE_CUDNN=own: not the real cuDNN, even where it is installed */
-    /* RESIDUUM_DOUBLE_FAULT: "oom:3" "sticky:700@120" "ecc@9" "lost@9" "remap@9" "hang@9" "capture", or /PATH of a file of that
+    /* RESIDUUM_DOUBLE_FAULT: "oom:3" "sticky:700@120" "ecc@9" "lost@9" "remap@9" "hang@9" "capture" "wrong:norm_apply@3", or
+     * /PATH of a file of that
      */
     struct {
         enum fault_kind kind;
         int code;
         long at;        /* the allocation, or the operation of a stream, counted from 1 */
+        char of[48];    /* of FAULT_WRONG: what the name of the operation holds; only such ones count */
         char once[256]; /* PATH.happened, which is made with the fault: where it is, no other process has the fault again */
     } fault;
     char profile[2048]; /* of RESIDUUM_DOUBLE_PROFILE, "h100": the file of that name in server/graph/profiles */
@@ -235,6 +247,8 @@ void call_looked_at(CUresult result);
 bool fault_allocation(void); /* whether this one fails */
 void fault_operation(void);  /* counts one that is done */
 bool fault_capture(void);
+/* Counts an operation that has computed, and turns the signs of its results when it is the one that shall be wrong. */
+void fault_result(const struct op *op);
 /* Whether the fault of a kind is there, in this process or since another one (PATH.happened). */
 bool fault_happened(enum fault_kind kind);
 
@@ -336,7 +350,7 @@ struct state {
     struct {
         CUresult sticky, unseen; /* all calls fail so; an error that nobody has looked at */
         const char *unseen_of;
-        long allocations, operations;
+        long allocations, operations, results;
         bool happened, told; /* told: as an event of NVML */
     } fault;
     struct real real;

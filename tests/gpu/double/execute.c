@@ -210,6 +210,7 @@ static void run(const struct op *op) {
     else
         norm_run(op->execute.plan->graph, op);
     op_check_written(op);
+    fault_result(op);
 }
 
 cudnnStatus_t execute_plan(cudnnHandle_t handle, const struct descriptor *plan, const struct descriptor *pack) {

@@ -1,5 +1,6 @@
 /* What every call goes through: errors that the test ordered, errors that nobody looks at, and what a capture forbids. */
 #include <fcntl.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "tests/gpu/double/double.h"
@@ -43,6 +44,19 @@ void fault_operation(void) {
     if (happens(FAULT_HANG))
         for (;;)
             pause();
+}
+
+void fault_result(const struct op *op) {
+    const char *of = state()->options.fault.of;
+    if (of[0] == '\0' || strstr(op->name, of) == NULL || ++state()->fault.results != state()->options.fault.at ||
+        !happens(FAULT_WRONG))
+        return;
+    for (int i = 0; i < op->accesses_n; i++) {
+        const struct access *access = &op->accesses[i];
+        unsigned char *at = memory_shadow(access->at);
+        for (size_t b = access->element; access->element > 0 && b <= access->bytes; b += access->element)
+            at[b - 1] ^= 0x80;
+    }
 }
 
 CUresult call_begin(const char *function, enum call_kind kind) {

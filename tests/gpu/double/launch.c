@@ -69,6 +69,7 @@ static void run(const struct op *op) {
     kernel_c_run(op->launch.kernel, op->launch.params, &op->launch.grid);
     memory_release();
     op_check_written(&now);
+    fault_result(&now);
 }
 
 struct dim {

@@ -40,10 +40,10 @@ static const struct {
     {"oom", FAULT_OOM, CUDA_ERROR_OUT_OF_MEMORY},     {"sticky", FAULT_STICKY, CUDA_ERROR_ILLEGAL_ADDRESS},
     {"ecc", FAULT_ECC, CUDA_ERROR_ECC_UNCORRECTABLE}, {"lost", FAULT_LOST, CUDA_ERROR_LAUNCH_FAILED},
     {"remap", FAULT_REMAP, CUDA_ERROR_LAUNCH_FAILED}, {"hang", FAULT_HANG, CUDA_SUCCESS},
-    {"capture", FAULT_CAPTURE, CUDA_SUCCESS},
+    {"capture", FAULT_CAPTURE, CUDA_SUCCESS},         {"wrong", FAULT_WRONG, CUDA_SUCCESS},
 };
 
-/* "word:number@number"; what the word does not need may be missing. */
+/* "word:number@number", "wrong:name@number"; what the word does not need may be missing. */
 static void parse_fault(const char *text, struct options *options) {
     size_t length = strcspn(text, ":@");
     for (size_t i = 0; i < sizeof faults / sizeof faults[0]; i++)
@@ -56,7 +56,12 @@ static void parse_fault(const char *text, struct options *options) {
     const char *colon = strchr(text, ':'), *at = strchr(text, '@');
     if (colon != NULL && options->fault.kind == FAULT_STICKY)
         options->fault.code = (int)strtol(colon + 1, NULL, 10);
-    options->fault.at = strtol(at != NULL ? at + 1 : colon != NULL ? colon + 1 : "1", NULL, 10);
+    if (colon != NULL && options->fault.kind == FAULT_WRONG)
+        snprintf(options->fault.of, sizeof options->fault.of, "%.*s", (int)strcspn(colon + 1, "@"), colon + 1);
+    options->fault.at = strtol(at != NULL                                            ? at + 1
+                               : colon != NULL && options->fault.kind != FAULT_WRONG ? colon + 1
+                                                                                     : "1",
+                               NULL, 10);
 }
 
 /* A path is of a file that holds the fault; without the file there is none. */
