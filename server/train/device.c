@@ -1,6 +1,5 @@
 /* A job's device: the data on it, how it is, and the end of an attempt on one that failed. See private.h. */
 #include <math.h>
-#include <stdlib.h>
 #include <unistd.h>
 
 #include "common/json.h"
@@ -29,14 +28,8 @@ static void stuck(void *arg, enum watchdog_step step, double limit_s) {
 }
 
 /* RESIDUUM_STUCK_MS is for tests. */
-static double least_seconds(void) {
-    const char *text = getenv("RESIDUUM_STUCK_MS");
-    long ms = text != NULL ? strtol(text, NULL, 10) : 0;
-    return ms > 0 ? (double)ms / 1000 : 60;
-}
-
 int device_watch(struct trainer *t, struct err *err) {
-    struct watchdog_options options = {.least_s = least_seconds(), .stuck = stuck, .arg = t};
+    struct watchdog_options options = {.least_s = clock_duration("RESIDUUM_STUCK_MS", 60), .stuck = stuck, .arg = t};
     return t->info.compute > 0 ? watchdog_start(&options, &t->watchdog, err) : 0;
 }
 

@@ -1,8 +1,6 @@
 /* Trains one job: see trainer.h. */
 #include "server/train/trainer.h"
 
-#include <stdlib.h>
-
 #include "server/train/private.h"
 #include "server/train/say.h"
 #include "server/train/stop.h"
@@ -13,9 +11,7 @@ bool must_stop(const struct trainer *t) {
 
 /* RESIDUUM_CHECKPOINT_MS is for tests. The default keeps the promise "at least once a minute" with steps of up to 20 s. */
 static double checkpoint_interval(void) {
-    const char *text = getenv("RESIDUUM_CHECKPOINT_MS");
-    long ms = text != NULL ? strtol(text, NULL, 10) : 0;
-    return ms > 0 ? (double)ms / 1000 : 40;
+    return clock_duration("RESIDUUM_CHECKPOINT_MS", 40);
 }
 
 static bool has_ended(const struct trainer *t) {
