@@ -19,6 +19,7 @@
 #include "server/notify.h"
 #include "server/options.h"
 #include "server/sched/sched.h"
+#include "server/selfcheck.h"
 #include "server/store/store.h"
 
 enum { TIDY_EVERY_MS = 60000, FILES_MAX = 8192 };
@@ -213,6 +214,11 @@ int main(int argc, char **argv) {
         if (err.code != ERR_NONE)
             fprintf(stderr, "residuumd: %s\nTry residuumd --help.\n", err.text);
         return err.code != ERR_NONE ? err_exit(err.code) : status;
+    }
+    if (server.options.self_check) {
+        selfcheck_exec(&server.options, &err);
+        fprintf(stderr, "residuumd: %s\n", err.text);
+        return err_exit(err.code);
     }
     limits_raise();
     if (serve(&server, &err) != 0) {

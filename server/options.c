@@ -37,6 +37,13 @@ static const struct option_row {
      offsetof(struct options, inspect_s), 0},
     {"--queue-max", "JOBS", "how many jobs may wait before no more are taken (default: 1000)", KIND_NUMBER,
      offsetof(struct options, queue_max), 0},
+    {"--self-check", NULL,
+     "do not serve, but check whether the GPU computes what it should; on a new GPU or driver, do this first", KIND_FLAG,
+     offsetof(struct options, self_check), 0},
+    {"--device", "ID", "of --self-check: the device to check, as /v1/devices lists it (default: the first GPU)", KIND_TEXT,
+     offsetof(struct options, device), sizeof((struct options *)0)->device},
+    {"--brief", NULL, "of --self-check: only what takes some seconds, as at the daemon's start", KIND_FLAG,
+     offsetof(struct options, brief), 0},
     {"--version", NULL, "print the version", KIND_VERSION, 0, 0},
     {"--help", NULL, "print this", KIND_HELP, 0, 0},
 };
@@ -171,6 +178,8 @@ int options_parse(int argc, char **argv, struct options *ret_options, int *ret_s
         *ret_status = 0;
         return -1;
     }
+    if (rc == 0 && !options.self_check && (options.brief || options.device[0] != '\0'))
+        rc = err_set(err, ERR_REQUEST, "--device and --brief belong to --self-check");
     if (rc != 0 || (options.data[0] == '\0' && default_data(&options, err) != 0) || default_paths(&options, err) != 0 ||
         make_absolute(&options, err) != 0)
         return -1;

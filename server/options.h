@@ -11,6 +11,8 @@ struct options {
     char data[PATH_MAX], worker[PATH_MAX], web[PATH_MAX];
     char listen[128];
     bool allow_remote;
+    bool self_check, brief; /* check a device instead of serving */
+    char device[64];        /* that is checked; "": the first */
     int silence_s, grace_s, probe_s, inspect_s, queue_max;
 };
 

@@ -7,7 +7,7 @@
 
 #include "server/sched/private.h"
 
-enum { COMPLAINT_MAX = 400 };
+enum { COMPLAINT_MAX = 400, SAID_MAX = 300 };
 
 struct errand {
     struct errand_options options;
@@ -59,7 +59,10 @@ static int complained(void *arg, const char *data, size_t size) {
 }
 
 static void explain(const struct errand *errand, const struct proc_end *end, struct err *ret_why) {
-    const char *what = errand->options.what, *said = errand->complaint;
+    const char *what = errand->options.what;
+    bool complained_of = errand->complaint[0] != '\0'; /* else what it answered may tell */
+    const char *said = complained_of ? errand->complaint : errand->answer;
+    int said_size = (int)(complained_of ? errand->complaint_used : errand->used);
     char how[96];
     proc_describe(end, how, sizeof how);
     if (errand->timed_out)
@@ -68,8 +71,9 @@ static void explain(const struct errand *errand, const struct proc_end *end, str
     else if (errand->oversize)
         err_set(ret_why, ERR_PROTOCOL, "%s answered with more than %zu bytes", what, errand->options.answer_max);
     else if (end->by_signal || end->code != 0)
-        err_set(ret_why, !end->by_signal && end->code == WORKER_EXIT_USAGE ? ERR_UNSUPPORTED : ERR_WORKER, "%s ended: %s%s%.300s",
-                what, how, said[0] != '\0' ? "; it said: " : "", said);
+        err_set(ret_why, !end->by_signal && end->code == WORKER_EXIT_USAGE ? ERR_UNSUPPORTED : ERR_WORKER, "%s ended: %s%s%.*s",
+                what, how, said_size > 0 ? "; it said: " : "", said_size < SAID_MAX ? said_size : SAID_MAX,
+                said_size > 0 ? said : "");
 }
 
 static void release(struct errand *errand) {

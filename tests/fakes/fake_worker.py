@@ -15,6 +15,7 @@ is used again); a script is a list of words parted by commas, after which it exi
     until:FILE          until DATA/FILE exists, whatever is asked
     pause:FILE          the same, but ends as a stopped worker when standard input does
     say:TEXT fork       writes to the log; leaves a child behind that holds the pipes
+    environment astray  writes its environment into the job's directory; a first line that names another device
     keep                the weights of the last epoch stay, whatever "keep_every" says
 
 --inspect does what the first layer of the question is called: answer, error, crash, exit, hang, garbage, list, oversize, foreign (an
@@ -24,8 +25,8 @@ Losses fall until epoch 2, so that this is the best epoch of a job with a valida
 the real worker does, with four test images. The hash of an epoch's weights hangs on seed and epoch, and from epoch N on differs from
 that when N stands in DATA/other-weights; DATA/other-version holds another version of the backend.
 
-RESIDUUM_FAKE_PROBE says how --probe ends: good (default), poor (without the backend "ref"), gpus (with the two GPUs GPU-a and GPU-b), crash,
-hang, garbage, none; "crash-until:FILE" crashes until FILE exists. On a GPU, progress and epochs tell how it is. RESIDUUM_FAKE_CHECK says how
+RESIDUUM_FAKE_PROBE says how --probe ends: good (default), poor (without the backend "ref"), gpus (with the two GPUs GPU-a and GPU-b), mixed (GPU-a
+has f32 only), small (GPU-a has 2 GiB), crash, hang, garbage, none; "crash-until:FILE" crashes until FILE exists. On a GPU, progress and epochs tell how it is. RESIDUUM_FAKE_CHECK says how
 --self-check of a GPU ends: unknown (default: such a worker does not know the mode), pass, fail, crash; "fail:GPU-a" fails on that one only.
 It lists its arguments in DATA/checked.
 """
@@ -69,8 +70,12 @@ def probe(how):
         hang()
     if how == "poor":
         del CARD["devices"][0]["backends"][1]
-    if how == "gpus":
+    if how in ("gpus", "mixed", "small"):
         CARD["devices"] += GPUS
+    if how == "mixed":
+        GPUS[0].update(compute="7.5", backends=[{**GPUS[0]["backends"][0], "precisions": ["f32"]}])
+    if how == "small":
+        GPUS[0].update(memory_bytes=2 << 30, memory_free_bytes=2 << 30)
     if how == "garbage":
         print("{]")
     elif how != "none":
@@ -83,12 +88,12 @@ def self_check(how, device):
     if how == "unknown":
         sys.exit(2)
     folder = os.environ["RESIDUUM_SELF_CHECK"]
+    os.makedirs(folder, exist_ok=True)
     with open(os.path.join(folder, "..", "checked"), "a", encoding="ascii") as file:
         print(*sys.argv[1:], os.environ["CUDA_VISIBLE_DEVICES"], file=file)
     if how == "crash":
         os.kill(os.getpid(), signal.SIGSEGV)
     passed = how != "fail" or bad not in ("", device)
-    os.makedirs(folder, exist_ok=True)
     items = [{"item": "memory", "passed": True, "skipped": False, "measured": 0, "limit": 0, "text": "fine"},
              {"item": "kernels", "passed": passed, "skipped": False, "measured": 2, "limit": 1, "text": "the sums are wrong"}]
     with open(os.path.join(folder, f"{device}.json"), "w", encoding="ascii") as file:
@@ -178,6 +183,13 @@ class Fake:
             assert file.read(8)
         return {"taken": ["fc"], "fresh": []}
 
+    def environment(self):
+        self.save("environment", "".join(f"{name}={value}\n" for name, value in os.environ.items()).encode())
+
+    def astray(self):
+        self.start["device"] = "GPU-x"
+        self.hello()
+
     def hello(self, protocol=3):
         self.line("hello", protocol=protocol, program="0.1.0", backend="ref", backend_version=self.told("other-version", "0"), algorithms="", device="fake",
                   device_id=self.start["device"], precision="f32", threads=1, data_sha256="d" * 64, train_images=6, validation_images=2 if self.validates else 0,
@@ -254,6 +266,7 @@ class Fake:
             "kill": lambda: os.kill(os.getpid(), int(value)), "garbage": lambda: self.write("what?\n"),
             "bytes": lambda: self.write('{"type": "\udcff"}\n'), "oversize": lambda: self.write("x" * ((1 << 20) + 5)),
             "half": lambda: self.write('{"type"'), "wait": self.wait, "hang": hang, "fork": self.fork, "keep": self.keep,
+            "environment": self.environment, "astray": self.astray,
             "until": lambda: self.until(value), "pause": lambda: self.pause(value),
             "say": lambda: print(value, file=sys.stderr, flush=True),
             "error": lambda: self.line("error", code=value, text=f"the fake says {value}", pointer=""),
