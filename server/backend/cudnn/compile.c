@@ -198,6 +198,16 @@ static int copy_graph(struct backend_plan *plan, const struct graph *graph, stru
     return 0;
 }
 
+/* Our kernels count groups of channels in 32 bits. */
+static int check_values(const struct backend_plan *plan, struct err *err) {
+    for (int i = 0; i < plan->gpu->units_n; i++)
+        if (plan->gpu->units[i].value.count > KERNEL_GROUPS_MAX * GPU_LANES)
+            return err_set(err, ERR_UNSUPPORTED, "With %d images '%s' has %lld values, more than the %lld that kernels count to",
+                           plan->options.batch, plan->nodes[plan->gpu->units[i].node].name,
+                           (long long)plan->gpu->units[i].value.count, (long long)KERNEL_GROUPS_MAX * GPU_LANES);
+    return 0;
+}
+
 static int lay(struct backend_plan *plan, const struct graph *graph, struct err *err) {
     const struct backend_plan_options *options = &plan->options;
     struct gpu_options gpu_options = {.batch = options->batch,
@@ -206,7 +216,7 @@ static int lay(struct backend_plan *plan, const struct graph *graph, struct err 
                                       .keep = options->use == USE_INSPECT,
                                       .optimizer = options->optimizer,
                                       .average = options->average};
-    return gpu_plan_new(graph, &gpu_options, &plan->gpu, err);
+    return gpu_plan_new(graph, &gpu_options, &plan->gpu, err) < 0 ? -1 : check_values(plan, err);
 }
 
 static int check(const struct backend *backend, const struct graph *graph, const struct backend_plan_options *options,
