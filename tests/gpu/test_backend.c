@@ -144,7 +144,7 @@ static void captured_tf32(void **state) {
 
 static void captured_fused(void **state) {
     (void)state;
-    setenv("RESIDUUM_GPU_FEATURES", "other,fused-norm", 1);
+    setenv("RESIDUUM_GPU_FEATURES", "captured-steps,fused-norm", 1);
     run_captured(PRECISION_BF16);
     unsetenv("RESIDUUM_GPU_FEATURES");
 }
@@ -293,7 +293,7 @@ static void fused_norms_learn_as_our_own(void **state) {
     struct backend_plan_options options = {.batch = BATCH, .precision = PRECISION_BF16};
     trio_begin(&trio);
     trio_add(&trio, 0, "double/backend-cudnn.so", &options);
-    setenv("RESIDUUM_GPU_FEATURES", "fused-norm", 1);
+    setenv("RESIDUUM_GPU_FEATURES", "captured-steps,fused-norm", 1);
     trio_add(&trio, 1, "double/backend-cudnn.so", &options);
     options.eager = true;
     trio_add(&trio, 2, "double/backend-cudnn.so", &options);
@@ -382,6 +382,27 @@ static void what_cannot_be_captured_stays_eager(void **state) {
     assert_int_equal(work_with("capture", &err), 0);
 }
 
+/* Kernels count groups of eight channels in 32 bits. */
+static void more_than_kernels_count_to_is_refused(void **state) {
+    (void)state;
+    struct report report = {0};
+    struct err err = {0};
+    const struct residuum_backend *module = open_module("double/backend-cudnn.so", &report);
+    struct graph *graph = case_build(&net, &err);
+    struct backend_plan_options options = {.batch = 1 << 28};
+    struct backend_info info;
+    struct backend *backend = NULL;
+    struct backend_plan *plan = NULL;
+    assert_non_null(module);
+    assert_int_equal(module->probe(0, &info, &err), 0);
+    assert_int_equal(module->open(&(struct backend_options){.threads = 1, .device_id = info.device_id}, &backend, &err), 0);
+    assert_int_equal(module->compile(backend, graph, &options, &plan, &err), -1);
+    assert_int_equal(err.code, ERR_UNSUPPORTED);
+    assert_non_null(strstr(err.text, "more than the 17179869184 that kernels count to"));
+    module->close(backend);
+    graph_free(graph);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(captured_f32),
@@ -392,6 +413,7 @@ int main(void) {
         cmocka_unit_test(images_moved),
         cmocka_unit_test(images_augmented),
         cmocka_unit_test(wrong_rows_are_refused),
+        cmocka_unit_test(more_than_kernels_count_to_is_refused),
         cmocka_unit_test(a_step_tells_its_time),
         cmocka_unit_test(a_resnet_learns_as_the_reference),
         cmocka_unit_test(fused_norms_learn_as_our_own),
