@@ -183,6 +183,7 @@ int selfcheck_run(int fd, const char *const *arguments) {
     struct selfcheck check = {.fd = fd};
     struct err err = {0};
     const char *device = NULL;
+    unsetenv("RESIDUUM_GPU_FEATURES"); /* what an earlier check allowed is checked again, not relied on */
     if (!parse(arguments, &check, &device)) {
         fprintf(stderr, "usage:\n%s", selfcheck_usage);
         return WORKER_EXIT_USAGE;

@@ -240,6 +240,7 @@ int core_compile(struct backend *backend, const struct graph *graph, const struc
         return err_set(err, ERR_MEMORY, "No memory for a plan of '%s'", graph->title);
     plan->backend = backend;
     plan->options = *options;
+    plan->options.eager = options->eager || !backend->captures;
     if (copy_graph(plan, graph, err) < 0 || lay(plan, graph, err) < 0 || take_arena(plan, err) < 0 ||
         take_pinned(plan, GPU_STAGING, &plan->staging, err) < 0 || take_pinned(plan, GPU_RESULTS, &plan->results, err) < 0 ||
         build_programs(plan, err) < 0 || start(plan, err) < 0) {

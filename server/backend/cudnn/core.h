@@ -32,9 +32,9 @@ struct backend {
     int64_t workspace_bytes;
     struct nvml nvml;
     struct device_set sets[BACKEND_SETS];
-    bool fused_norm;      /* batch norms by cuDNN, where it can and the environment's RESIDUUM_GPU_FEATURES allows it */
-    CUevent began, ended; /* of a step */
-    double step_s;        /* the last one; negative: none yet */
+    bool fused_norm, captures; /* the device's self-check allows batch norms by cuDNN, steps as graphs: gpu_feature */
+    CUevent began, ended;      /* of a step */
+    double step_s;             /* the last one; negative: none yet */
 };
 
 int core_open(const struct backend_options *options, struct backend **ret_backend, struct err *err);

@@ -83,10 +83,12 @@ static int check(const struct gpu_driver *driver, CUdevice device, const struct 
     return 0;
 }
 
-bool gpu_feature(const char *name) {
+bool gpu_feature(const char *name, bool otherwise) {
     const char *names = getenv("RESIDUUM_GPU_FEATURES");
+    if (names == NULL)
+        return otherwise;
     size_t length = strlen(name);
-    for (const char *at = names; at != NULL && *at != '\0';) {
+    for (const char *at = names; *at != '\0';) {
         size_t n = strcspn(at, ",");
         if (n == length && strncmp(at, name, n) == 0)
             return true;
@@ -101,7 +103,7 @@ static void describe_versions(const struct gpu_driver *driver, struct backend_in
     snprintf(info->name, sizeof info->name, "cudnn");
     snprintf(info->version, sizeof info->version, "%d.%d.%d", cudnn / 10000, cudnn % 10000 / 100, cudnn % 100);
     snprintf(info->algorithms, sizeof info->algorithms, "cudnn-%d.%d.%d,own-1%s", cudnn / 10000, cudnn % 10000 / 100, cudnn % 100,
-             gpu_feature("fused-norm") ? ",fused-norm" : "");
+             gpu_feature("fused-norm", false) ? ",fused-norm" : "");
     snprintf(info->note, sizeof info->note, "not yet run on hardware by us");
     info->threads_max = 1;
 }

@@ -23,8 +23,8 @@ int gpu_find(const struct gpu_driver *driver, const char *device_id, CUdevice *r
 int gpu_compute(const struct gpu_driver *driver, CUdevice device, int *ret_compute, struct err *err);
 
 /* Whether the environment's RESIDUUM_GPU_FEATURES, names separated by commas, allows a feature: those that a self-check on this
- * device found to work. */
-bool gpu_feature(const char *name);
+ * device found to work; otherwise where it is not set. */
+bool gpu_feature(const char *name, bool otherwise);
 
 /* The device's properties as JSON: the keys that cuDNN wants of CUDNN_ATTR_DEVICEPROP_JSON_REPRESENTATION. */
 int gpu_profile(const struct gpu_driver *driver, CUdevice device, char *ret_text, size_t size, struct err *err);

@@ -89,7 +89,8 @@ int core_open(const struct backend_options *options, struct backend **ret_backen
     if (backend == NULL)
         return err_set(err, ERR_MEMORY, "No memory to open backend cudnn");
     backend->step_s = -1;
-    backend->fused_norm = gpu_feature("fused-norm");
+    backend->fused_norm = gpu_feature("fused-norm", false);
+    backend->captures = gpu_feature("captured-steps", true);
     if (find(backend, options->device_id, err) < 0) {
         core_close(backend);
         return -1;
