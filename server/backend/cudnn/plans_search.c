@@ -253,14 +253,15 @@ static int none(const struct search *search, struct err *err) {
     const struct plan_request *request = search->request;
     if (search->cause.code == ERR_MEMORY)
         return err_set(err, ERR_MEMORY, "%s", search->cause.text);
+    const size_t version = search->planner->driver->cudnnGetVersion();
     const double mib = 1024 * 1024;
     char large[80] = "";
     if (search->large > 0)
         snprintf(large, sizeof large, ", %d of more workspace than %.0f MiB (the smallest %.0f)", search->large,
                  (double)search->planner->workspace_bytes / mib, (double)search->smallest / mib);
     return err_set(err, ERR_UNSUPPORTED,
-                   "cuDNN %zu has no %sengine for %s in %s, %s: of %d offered, %d not allowed, %d not built%s%s%s",
-                   search->planner->driver->cudnnGetVersion(), request->nondeterministic ? "" : "deterministic ",
+                   "cuDNN %zu.%zu.%zu has no %sengine for %s in %s, %s: of %d offered, %d not allowed, %d not built%s%s%s",
+                   version / 10000, version / 100 % 100, version % 100, request->nondeterministic ? "" : "deterministic ",
                    plan_op_name(request->op), precision_name(request->precision), request->text, search->offered,
                    search->forbidden, search->broken, large, search->cause.text[0] != '\0' ? "; " : "", search->cause.text);
 }
