@@ -148,6 +148,14 @@ int core_compile(struct backend *backend, const struct graph *graph, const struc
 void core_plan_free(struct backend_plan *plan); /* accepts NULL */
 int64_t core_memory(const struct backend_plan *plan);
 
+/* --- arena.c --- */
+
+/* Allocates the device memory of the plan, and the pinned memory of its steps. */
+int arena_take(struct backend_plan *plan, struct err *err);
+/* Zeros, running variances of one, and the table of parameters. */
+int arena_start(struct backend_plan *plan, struct err *err);
+void arena_free(struct backend_plan *plan);
+
 /* The device address of a region, and of bytes behind the arena's start. */
 CUdeviceptr plan_region(const struct backend_plan *plan, enum gpu_region region);
 CUdeviceptr plan_at(const struct backend_plan *plan, int64_t offset);
