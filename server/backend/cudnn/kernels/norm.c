@@ -47,11 +47,11 @@ FUNCTION struct moving visit_rows(const struct kernel_norm_partial *p, struct sl
 /* Means and squares of the parts of a channel, counted, make those of the whole: Chan, Golub, LeVeque 1979. */
 FUNCTION void whole_of(const float *means, const float *squares, struct slice slice, double *ret_mean, double *ret_squares) {
     double count = (double)(slice.end - slice.first), mean = 0, sum = 0;
-    BY_FOUR
+    UNROLLED(4) /* all at once would need too many registers */
     for (int32_t r = 0; r < ROWS_AT_ONCE; r++)
         mean += (double)visits(slice, r) * (double)means[r * BLOCK_CHANNELS];
     mean = count > 0 ? mean / count : 0;
-    BY_FOUR
+    UNROLLED(4) /* all at once would need too many registers */
     for (int32_t r = 0; r < ROWS_AT_ONCE; r++) {
         double d = (double)means[r * BLOCK_CHANNELS] - mean;
         sum += (double)squares[r * BLOCK_CHANNELS] + (double)visits(slice, r) * d * d;

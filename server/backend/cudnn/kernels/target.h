@@ -39,8 +39,9 @@ enum { BLOCKS_PER_PROCESSOR = 2 };
     }                                                                                       \
     FUNCTION void name##_block(const struct kernel_##name *p, const struct launch *launch)
 #define SHARED(type, name, size) __shared__ type name size
-/* Before a loop: four rounds at a time, where all at once would need too many registers. */
-#define BY_FOUR _Pragma("unroll 4")
+/* Before a loop: so many rounds at a time. */
+#define UNROLLED(n) PRAGMA(unroll n)
+#define PRAGMA(text) _Pragma(#text)
 #define PHASE(thread) for (uint32_t thread = threadIdx.x, turns = 0; turns < 1; turns++, __syncthreads())
 /* An address that stands in memory of the device. */
 #define STORED(launch, address) (address)
@@ -77,7 +78,7 @@ struct launch {
 };
 
 #define FUNCTION static inline
-#define BY_FOUR
+#define UNROLLED(n)
 #define KERNEL(name) void residuum_##name(const struct kernel_##name *p, const struct launch *launch)
 #define SHARED(type, name, size) \
     type name size;              \

@@ -38,6 +38,7 @@ KERNEL(gradient_norms) {
 /* The sum of one of a parameter's partial sums over its chunks. */
 FUNCTION double sum_chunks(const struct kernel_param *param, const double *partial, int32_t which) {
     double sum = 0;
+    UNROLLED(16) /* a large weight has hundreds, and one thread waits for them */
     for (int32_t k = 0; k < param->chunks; k++)
         sum += partial[((int64_t)param->first_chunk + k) * 3 + which];
     return sum;
