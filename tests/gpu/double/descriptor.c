@@ -125,8 +125,6 @@ static cudnnStatus_t set(cudnnBackendDescriptor_t handle, cudnnBackendAttributeN
     struct attribute *attribute = attribute_new(descriptor, name);
     *attribute = (struct attribute){name, type, n, must_allocate(bytes)};
     memcpy(attribute->values, values, bytes);
-    if (descriptor->type == CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR && name == CUDNN_ATTR_EXECUTION_PLAN_JSON_REPRESENTATION)
-        return plan_json_set(descriptor, values, (size_t)n);
     return descriptor->real != NULL ? set_real(descriptor, attribute) : CUDNN_STATUS_SUCCESS;
 }
 
@@ -194,7 +192,7 @@ static cudnnStatus_t get(cudnnBackendDescriptor_t handle, cudnnBackendAttributeN
     for (int64_t i = 0; i < room && ret_values != NULL && type == CUDNN_TYPE_BACKEND_DESCRIPTOR; i++)
         object_check(((void **)ret_values)[i], OBJECT_DESCRIPTOR, "cudnnBackendGetAttribute");
     if (name == CUDNN_ATTR_EXECUTION_PLAN_JSON_REPRESENTATION)
-        return plan_json_get(descriptor, room, ret_n, ret_values);
+        return CUDNN_STATUS_NOT_SUPPORTED; /* a plan that was read again has no graph by which to compute it */
     cudnnStatus_t status = descriptor->real != NULL ? get_real(descriptor, name, type, room, ret_n, ret_values)
                                                     : get_own(descriptor, name, type, room, ret_n, ret_values);
     if (status == CUDNN_STATUS_SUCCESS && ret_values != NULL && type == CUDNN_TYPE_BACKEND_DESCRIPTOR)

@@ -294,8 +294,6 @@ struct real {
 };
 void real_open(struct real *ret_real);
 
-cudnnStatus_t plan_json_set(struct descriptor *plan, const char *text, size_t size);
-cudnnStatus_t plan_json_get(const struct descriptor *plan, int64_t room, int64_t *ret_n, void *ret_values);
 /* Frees what a descriptor holds. */
 void descriptor_forget(struct object *object);
 cudnnStatus_t execute_plan(cudnnHandle_t handle, const struct descriptor *plan, const struct descriptor *pack);
