@@ -132,7 +132,8 @@ static cudnnStatus_t set(cudnnBackendDescriptor_t handle, cudnnBackendAttributeN
 
 static cudnnStatus_t answer(const void *values, size_t bytes, int64_t n, int64_t room, int64_t *ret_n, void *ret_values) {
     *ret_n = n;
-    memcpy(ret_values != NULL ? ret_values : &(char){0}, values, ret_values != NULL ? bytes * (size_t)(n < room ? n : room) : 0);
+    if (ret_values != NULL)
+        memcpy(ret_values, values, bytes * (size_t)(n < room ? n : room));
     return CUDNN_STATUS_SUCCESS;
 }
 

@@ -28,7 +28,7 @@ void device_id(int device, char ret_id[64]) {
 
 /* The index-th device that CUDA_VISIBLE_DEVICES lets see, by number or UUID; -1: there are fewer. As the driver does, the list
  * ends at the first entry that names no device. */
-static int visible(int index) {
+int device_physical(CUdevice index) {
     const char *list = getenv("CUDA_VISIBLE_DEVICES");
     if (list == NULL)
         return index < state()->options.devices ? index : -1;
@@ -52,7 +52,7 @@ static int visible(int index) {
 
 static int visible_n(void) {
     int n = 0;
-    while (n < DEVICES_MAX && visible(n) >= 0)
+    while (n < DEVICES_MAX && device_physical(n) >= 0)
         n++;
     return n;
 }
@@ -130,7 +130,7 @@ static CUresult name(char *ret_name, int size, CUdevice device) {
 static CUresult uuid(CUuuid *ret_uuid, CUdevice device) {
     CUresult result = check("cuDeviceGetUuid", device);
     if (result == CUDA_SUCCESS)
-        write_uuid(visible(device), (unsigned char *)ret_uuid->bytes);
+        write_uuid(device_physical(device), (unsigned char *)ret_uuid->bytes);
     return result;
 }
 

@@ -94,7 +94,7 @@ struct block {
     CUdeviceptr pages; /* where its pages start */
     size_t pages_bytes;
     bool live;
-    CUdevice device;
+    int device;             /* as device_physical counts */
     struct region *regions; /* begun and not ended; none: the block is used as a whole */
 };
 
@@ -111,8 +111,6 @@ void memory_poison(void *at, size_t bytes);
 struct access;
 void memory_restrict(const struct access *accesses, int n);
 void memory_release(void);
-void memory_region_begin(CUdeviceptr at, size_t bytes, const char *name);
-void memory_region_end(CUdeviceptr at, size_t bytes, const char *name);
 void memory_init(void);
 void memory_done(void);
 
@@ -180,6 +178,7 @@ struct op {
 /* An operation that nobody has queued yet. */
 struct op op_new(const char *name, void (*run)(const struct op *op));
 void op_access(struct op *op, uint64_t at, size_t bytes, bool reads, bool writes, const char *what);
+bool access_overlap(const struct access *a, const struct access *b);
 /* Around a computation: what it shall write all of is poisoned before, and searched for poison afterwards. */
 void op_poison(const struct op *op);
 void op_check_written(const struct op *op);
@@ -356,7 +355,8 @@ struct state {
 
 struct state *state(void);
 void device_done(void);
-/* "GPU-..." of a device, hidden ones included. */
+/* A device's number when hidden ones are counted, too; its "GPU-..." by that number. */
+int device_physical(CUdevice device);
 void device_id(int device, char ret_id[64]);
 
 /* Each puts its file's functions into the table. */

@@ -181,10 +181,6 @@ static void add_operands(struct op *op) {
             violation("%s: an address for the unique id %lld, which no tensor has", op->name, (long long)op->execute.uids[i]);
 }
 
-static bool overlap(const struct access *a, const struct access *b) {
-    return a->at < b->at + b->bytes && b->at < a->at + a->bytes;
-}
-
 static bool in_place(const struct access *a, const struct access *b) {
     return a->what == b->what && (a->what == running_mean || a->what == running_var) && a->at == b->at;
 }
@@ -194,7 +190,7 @@ static void check_apart(const struct op *op) {
     for (int i = 0; i < op->accesses_n; i++)
         for (int k = 0; k < op->accesses_n; k++)
             if (i != k && op->accesses[i].writes && !in_place(&op->accesses[i], &op->accesses[k]) &&
-                overlap(&op->accesses[i], &op->accesses[k]))
+                access_overlap(&op->accesses[i], &op->accesses[k]))
                 violation("%s: %s and %s overlap", op->name, op->accesses[i].what, op->accesses[k].what);
 }
 

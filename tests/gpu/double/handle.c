@@ -45,7 +45,6 @@ static cudnnStatus_t version_check(void) {
 }
 
 static const char *error_text(cudnnStatus_t status) {
-    call_looked_at((CUresult)status);
     return state()->real.cudnnGetErrorString != NULL ? state()->real.cudnnGetErrorString(status) : "an error of the double";
 }
 

@@ -91,7 +91,7 @@ static void check_shape(const struct kernel_c *kernel, struct dim grid, struct d
         violation("%s: %u bytes of dynamic shared memory, which it has no use for", kernel->symbol, shared);
 }
 
-/* The order of threads and blocks changes with the seed and from launch to launch: results must not depend on it. */
+/* The order of threads and blocks changes with the seed: results must not depend on it. */
 static enum kernel_order order_of_threads(void) {
     static const enum kernel_order orders[] = {KERNEL_FORWARD, KERNEL_BACKWARD, KERNEL_SHUFFLED};
     return orders[state()->options.seed % 3];

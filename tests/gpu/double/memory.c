@@ -182,24 +182,28 @@ static struct block *block_new(size_t bytes) {
                             .pages = start,
                             .pages_bytes = pages,
                             .live = true,
-                            .device = state()->current};
+                            .device = device_physical(state()->current)};
     state()->memory.next += pages + PAGE;
     return block;
 }
 
+/* Free bytes of the current device. */
+static size_t room(void) {
+    return state()->options.memory_bytes - state()->used[device_physical(state()->current)];
+}
+
 static CUresult allocate(CUdeviceptr *ret_at, size_t bytes) {
     CUresult result = call_begin("cuMemAlloc", CALL_SYNC);
-    CUdevice device = state()->current;
     if (result == CUDA_SUCCESS && bytes == 0)
         result = CUDA_ERROR_INVALID_VALUE;
-    if (result == CUDA_SUCCESS && (fault_allocation() || bytes > state()->options.memory_bytes - state()->used[device]))
+    if (result == CUDA_SUCCESS && (fault_allocation() || bytes > room()))
         result = CUDA_ERROR_OUT_OF_MEMORY;
     if (result != CUDA_SUCCESS)
         return call_end("cuMemAlloc", result);
     struct block *block = block_new(bytes);
     map_shadow(block);
     canaries_write(block);
-    state()->used[device] += block->pages_bytes;
+    state()->used[block->device] += block->pages_bytes;
     *ret_at = block->at;
     return CUDA_SUCCESS;
 }
@@ -236,13 +240,13 @@ static CUresult info(size_t *ret_free, size_t *ret_total) {
     if (result != CUDA_SUCCESS)
         return call_end("cuMemGetInfo", result);
     *ret_total = state()->options.memory_bytes;
-    *ret_free = *ret_total - state()->used[state()->current];
+    *ret_free = room();
     return CUDA_SUCCESS;
 }
 
 /* --- regions --- */
 
-void memory_region_begin(CUdeviceptr at, size_t bytes, const char *name) {
+static void region_begin(CUdeviceptr at, size_t bytes, const char *name) {
     struct block *block = find(at);
     if (block == NULL || !block->live || !inside(at, bytes, block->at, block->bytes))
         violation("the region %s (%zu bytes) is in no block", name, bytes);
@@ -253,7 +257,7 @@ void memory_region_begin(CUdeviceptr at, size_t bytes, const char *name) {
     memory_poison(memory_shadow(at), bytes);
 }
 
-void memory_region_end(CUdeviceptr at, size_t bytes, const char *name) {
+static void region_end(CUdeviceptr at, size_t bytes, const char *name) {
     struct block *block = find(at);
     struct region **link = block != NULL ? &block->regions : NULL;
     while (link != NULL && *link != NULL && ((*link)->at != at || (*link)->bytes != bytes || strcmp((*link)->name, name) != 0))
@@ -306,6 +310,6 @@ void memory_fill(struct gpu_driver *driver) {
     driver->cuMemAlloc = allocate;
     driver->cuMemFree = release;
     driver->cuMemGetInfo = info;
-    driver->region_begin = memory_region_begin;
-    driver->region_end = memory_region_end;
+    driver->region_begin = region_begin;
+    driver->region_end = region_end;
 }

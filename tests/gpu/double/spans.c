@@ -125,7 +125,7 @@ static int64_t window_weights(const struct kernel_window *w) {
 
 /* --- kernels --- */
 
-#define SPANS(name) static void name##_spans(struct op *op, const struct kernel_##name *p, bool now)
+#define SPANS(name) static void name##_spans(struct op *op, const struct kernel_##name *p, bool now __attribute__((unused)))
 
 SPANS(images) {
     int64_t image = (int64_t)p->c * p->h * p->w;
@@ -158,7 +158,6 @@ SPANS(norm_partial) {
 }
 
 SPANS(norm_finish) {
-    (void)now;
     reads(op, p->partial, (int64_t)p->slices * 2 * p->cp * (int64_t)sizeof(double), "partial");
     step_in(op, p->step);
     writes(op, p->saved, 2 * (int64_t)p->cp, sizeof(float), "saved");
@@ -167,7 +166,6 @@ SPANS(norm_finish) {
 }
 
 SPANS(norm_apply) {
-    (void)now;
     const int64_t vector = p->cp * (int64_t)sizeof(float);
     value_in(op, p->x, p->rows * p->cp, p->bf16, "x");
     value_in(op, p->add, p->rows * p->cp, p->bf16, "add");
@@ -182,7 +180,6 @@ SPANS(norm_apply) {
 }
 
 SPANS(back_partial) {
-    (void)now;
     int64_t saved = 2 * (p->groups > 0 ? (int64_t)p->batch * p->groups : p->cp);
     value_in(op, p->dy, p->rows * p->cp, p->bf16 && !p->dy_wide, "dy");
     value_in(op, p->y, p->rows * p->cp, p->bf16, "y");
@@ -192,14 +189,12 @@ SPANS(back_partial) {
 }
 
 SPANS(back_finish) {
-    (void)now;
     reads(op, p->partial, (int64_t)p->slices * 2 * p->cp * (int64_t)sizeof(double), "partial");
     writes(op, p->a, p->cp, sizeof(float), "a");
     writes(op, p->b, p->cp, sizeof(float), "b");
 }
 
 SPANS(norm_back) {
-    (void)now;
     const int64_t vector = p->cp * (int64_t)sizeof(float);
     value_in(op, p->dy, p->rows * p->cp, p->bf16, "dy");
     value_in(op, p->y, p->rows * p->cp, p->bf16, "y");
@@ -214,13 +209,11 @@ SPANS(norm_back) {
 }
 
 SPANS(group_statistics) {
-    (void)now;
     value_in(op, p->x, (int64_t)p->batch * p->pixels * p->cp, p->bf16, "x");
     writes(op, p->saved, 2 * (int64_t)p->batch * p->groups, sizeof(float), "saved");
 }
 
 SPANS(group_apply) {
-    (void)now;
     value_in(op, p->x, (int64_t)p->batch * p->pixels * p->cp, p->bf16, "x");
     value_out(op, p->y, (int64_t)p->batch * p->pixels * p->cp, p->bf16, 0, "y");
     reads(op, p->saved, 2 * (int64_t)p->batch * p->groups * (int64_t)sizeof(float), "saved");
@@ -229,7 +222,6 @@ SPANS(group_apply) {
 }
 
 SPANS(group_sums) {
-    (void)now;
     value_in(op, p->dy, (int64_t)p->batch * p->pixels * p->cp, p->bf16, "dy");
     value_in(op, p->x, (int64_t)p->batch * p->pixels * p->cp, p->bf16, "x");
     reads(op, p->saved, 2 * (int64_t)p->batch * p->groups * (int64_t)sizeof(float), "saved");
@@ -238,7 +230,6 @@ SPANS(group_sums) {
 }
 
 SPANS(group_back) {
-    (void)now;
     value_in(op, p->dy, (int64_t)p->batch * p->pixels * p->cp, p->bf16, "dy");
     value_in(op, p->x, (int64_t)p->batch * p->pixels * p->cp, p->bf16, "x");
     reads(op, p->saved, 2 * (int64_t)p->batch * p->groups * (int64_t)sizeof(float), "saved");
@@ -248,27 +239,23 @@ SPANS(group_back) {
 }
 
 SPANS(act) {
-    (void)now;
     value_in(op, p->x, p->rows * p->cp, p->bf16, "x");
     value_out(op, p->y, p->rows * p->cp, p->bf16, 0, "y");
 }
 
 SPANS(act_back) {
-    (void)now;
     value_in(op, p->dy, p->rows * p->cp, p->bf16, "dy");
     value_in(op, p->x, p->rows * p->cp, p->bf16, "x");
     value_out(op, p->dx, p->rows * p->cp, p->bf16, p->accumulate, "dx");
 }
 
 SPANS(add) {
-    (void)now;
     value_in(op, p->a, p->count, p->bf16, "a");
     value_in(op, p->b, p->count, p->bf16, "b");
     value_out(op, p->y, p->count, p->bf16, 0, "y");
 }
 
 SPANS(mask) {
-    (void)now;
     value_in(op, p->dy, p->count, p->bf16, "dy");
     value_in(op, p->y, p->count, p->bf16, "y");
     value_out(op, p->dx, p->count, p->bf16, p->accumulate, "dx");
@@ -276,19 +263,16 @@ SPANS(mask) {
 
 /* Only some channels of the target. */
 SPANS(channels) {
-    (void)now;
     value_in(op, p->from, p->rows * p->from_cp, p->bf16, "from");
     value_out(op, p->to, p->rows * p->to_cp, p->bf16, 1, "to");
 }
 
 SPANS(bias) {
-    (void)now;
     value_out(op, p->y, p->rows * p->cp, p->bf16 && !p->y_wide, 1, "y");
     reads(op, p->bias, p->cp * (int64_t)sizeof(float), "bias");
 }
 
 SPANS(dropout) {
-    (void)now;
     int64_t count = (int64_t)p->batch * p->h * p->w * p->cp;
     value_in(op, p->x, count, p->bf16, "x");
     value_out(op, p->y, count, p->bf16, p->accumulate, "y");
@@ -297,54 +281,46 @@ SPANS(dropout) {
 }
 
 SPANS(pool_max) {
-    (void)now;
     value_in(op, p->x, window_in(&p->window), p->bf16, "x");
     value_out(op, p->y, window_out(&p->window), p->bf16, 0, "y");
     writes(op, p->saved, window_out(&p->window), sizeof(uint16_t), "saved");
 }
 
 SPANS(pool_max_back) {
-    (void)now;
     value_in(op, p->dy, window_out(&p->window), p->bf16, "dy");
     reads(op, p->saved, window_out(&p->window) * (int64_t)sizeof(uint16_t), "saved");
     value_out(op, p->dx, window_in(&p->window), p->bf16, p->accumulate, "dx");
 }
 
 SPANS(pool_avg) {
-    (void)now;
     value_in(op, p->x, p->back ? window_out(&p->window) : window_in(&p->window), p->bf16, "x");
     value_out(op, p->y, p->back ? window_in(&p->window) : window_out(&p->window), p->bf16, p->accumulate, "y");
 }
 
 SPANS(shortcut) {
-    (void)now;
     value_in(op, p->x, p->back ? window_out(&p->window) : window_in(&p->window), p->bf16, "x");
     value_out(op, p->y, p->back ? window_in(&p->window) : window_out(&p->window), p->bf16, p->accumulate, "y");
 }
 
 SPANS(flatten) {
-    (void)now;
     int64_t image = (int64_t)p->batch * p->h * p->w * p->cp, flat = (int64_t)p->batch * p->flat_cp;
     value_in(op, p->x, p->back ? flat : image, p->bf16, "x");
     value_out(op, p->y, p->back ? image : flat, p->bf16, p->accumulate, "y");
 }
 
 SPANS(conv) {
-    (void)now;
     value_in(op, p->x, window_in(&p->window), p->bf16, "x");
     value_in(op, p->w, window_weights(&p->window), p->w_narrow, "w");
     value_out(op, p->y, window_out(&p->window), p->bf16 && !p->y_wide, 0, "y");
 }
 
 SPANS(conv_back_x) {
-    (void)now;
     value_in(op, p->dy, window_out(&p->window), p->bf16 && !p->dy_wide, "dy");
     value_in(op, p->w, window_weights(&p->window), p->w_narrow, "w");
     value_out(op, p->dx, window_in(&p->window), p->bf16, p->accumulate, "dx");
 }
 
 SPANS(conv_back_w) {
-    (void)now;
     value_in(op, p->x, window_in(&p->window), p->bf16, "x");
     value_in(op, p->dy, window_out(&p->window), p->bf16 && !p->dy_wide, "dy");
     value_out(op, p->dw, window_weights(&p->window), p->dw_narrow, 0, "dw");
@@ -352,7 +328,6 @@ SPANS(conv_back_w) {
 
 /* Losses and softmax are of the first n images. */
 SPANS(loss) {
-    (void)now;
     value_in(op, p->logits, (int64_t)p->batch * p->cp, p->bf16, "logits");
     step_in(op, p->step);
     samples_in(op, p->samples, p->batch);
@@ -377,7 +352,6 @@ SPANS(gradient_norms) {
 }
 
 SPANS(gradient_clip) {
-    (void)now;
     reads(op, p->params, p->params_n * (int64_t)sizeof(struct kernel_param), "params");
     reads(op, p->partial, (int64_t)memory_left(p->partial), "partial");
     step_in(op, p->step);
@@ -400,7 +374,6 @@ SPANS(update) {
 }
 
 SPANS(update_norms) {
-    (void)now;
     reads(op, p->params, p->params_n * (int64_t)sizeof(struct kernel_param), "params");
     reads(op, p->partial, (int64_t)memory_left(p->partial), "partial");
     updates(op, p->statistics, p->params_n * (int64_t)sizeof(struct kernel_statistics), true, "statistics");

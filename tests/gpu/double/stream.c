@@ -31,7 +31,7 @@ void op_check(const struct op *op) {
     }
 }
 
-static bool overlap(const struct access *a, const struct access *b) {
+bool access_overlap(const struct access *a, const struct access *b) {
     return a->at < b->at + b->bytes && b->at < a->at + a->bytes;
 }
 
@@ -40,7 +40,7 @@ static bool exclusive(const struct op *op, int part) {
     const struct access *access = &op->accesses[part];
     bool alone = access->element > 0 && !access->reads && memory_is_device(access->at);
     for (int i = 0; i < op->accesses_n && alone; i++)
-        alone = i == part || !overlap(access, &op->accesses[i]);
+        alone = i == part || !access_overlap(access, &op->accesses[i]);
     return alone;
 }
 
@@ -93,7 +93,8 @@ void race_check(const struct op *op, const struct op *list) {
             continue;
         for (int i = 0; i < op->accesses_n; i++)
             for (int k = 0; k < other->accesses_n; k++)
-                if (overlap(&op->accesses[i], &other->accesses[k]) && (op->accesses[i].writes || other->accesses[k].writes))
+                if (access_overlap(&op->accesses[i], &other->accesses[k]) &&
+                    (op->accesses[i].writes || other->accesses[k].writes))
                     violation("race: %s (%s) and %s (%s) touch the same memory in two streams, and no event orders them",
                               op->name, op->accesses[i].what, other->name, other->accesses[k].what);
     }
