@@ -69,6 +69,7 @@ FUNCTION void add_products(const struct kernel_conv *p, int64_t from, int32_t o,
     struct lanes x = no_lanes();
     if (same)
         x = load_lanes(p->x, from * w->cp + run * LANES, p->bf16);
+    UNROLLED(8) /* so that sums stay in registers */
     for (int k = 0; k < LANES; k++)
         if (o + k < w->oc) {
             struct lanes weights = load_some(p->w, weight_at(w, o + k, kh, kw, run * LANES), count, p->w_narrow);
@@ -148,8 +149,9 @@ FUNCTION struct lanes conv_gradient(const struct kernel_conv_back_x *p, struct p
             int64_t to = output_of(w, pixel, kh, kw);
             if (to >= 0 && w->groups == 1)
                 add_outputs(p, to, channel, kh, kw, &sums);
-            for (int k = 0; k < LANES && to >= 0 && w->groups > 1; k++)
-                if (channel + k < w->c)
+            UNROLLED(8) /* so that sums stay in registers */
+            for (int k = 0; k < LANES; k++)
+                if (to >= 0 && w->groups > 1 && channel + k < w->c)
                     sums.v[k] += group_outputs(p, to, channel + k, kh, kw);
         }
     return sums;

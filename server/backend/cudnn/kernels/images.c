@@ -48,6 +48,7 @@ struct mix {
 FUNCTION struct mix mix_at(float place, int32_t size, int32_t shift, int32_t flip) {
     float before = floorf(place), past = place - before;
     struct mix mix;
+    UNROLLED(2)
     for (int i = 0; i < 2; i++) {
         int32_t at = (int32_t)before + i, from = (flip ? size - 1 - at : at) + shift;
         int32_t inside = at >= 0 && at < size && from >= 0 && from < size;
@@ -64,6 +65,7 @@ FUNCTION float rotated_pixel(const struct picture *picture, int32_t c, int32_t y
     float down = (float)y - middle_y, right = (float)x - middle_x, sum = 0;
     struct mix rows = mix_at(sine * right + cosine * down + middle_y, picture->h, picture->moves.shift_y, 0);
     struct mix columns = mix_at(cosine * right - sine * down + middle_x, picture->w, picture->moves.shift_x, picture->moves.flip);
+    UNROLLED(2)
     for (int i = 0; i < 2; i++) {
         const uint8_t *row = picture->pixels + ((int64_t)c * picture->h + rows.at[i]) * picture->w;
         sum +=

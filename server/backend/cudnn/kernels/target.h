@@ -39,7 +39,7 @@ enum { BLOCKS_PER_PROCESSOR = 2 };
     }                                                                                       \
     FUNCTION void name##_block(const struct kernel_##name *p, const struct launch *launch)
 #define SHARED(type, name, size) __shared__ type name size
-/* Before a loop: so many rounds at a time. */
+/* Before a loop: so many rounds at a time; all of them, where an array indexed by the loop shall be registers. */
 #define UNROLLED(n) PRAGMA(unroll n)
 #define PRAGMA(text) _Pragma(#text)
 #define PHASE(thread) for (uint32_t thread = threadIdx.x, turns = 0; turns < 1; turns++, __syncthreads())
