@@ -82,15 +82,12 @@ static void forward_act(struct build *build, const struct gpu_unit *unit) {
          .bf16 = build->bf16);
 }
 
-/* The summands one after the other. */
+/* The summands, of which there are at least two, one after the other. */
 static void sum(struct build *build, const struct gpu_unit *unit, bool relu, CUdeviceptr y) {
-    CUdeviceptr a = build_value(build, build_input(build, unit, 0));
-    for (int k = 1; k < unit->inputs_n || k == 1; k++) {
-        CUdeviceptr b = k < unit->inputs_n ? build_value(build, build_input(build, unit, k)) : 0;
-        EMIT(build, add, blocks_for(unit->value.count), .a = a, .b = b, .y = y, .count = unit->value.count,
-             .relu = relu && k >= unit->inputs_n - 1, .bf16 = build->bf16);
-        a = y;
-    }
+    for (int k = 1; k < unit->inputs_n; k++)
+        EMIT(build, add, blocks_for(unit->value.count), .a = k == 1 ? build_value(build, build_input(build, unit, 0)) : y,
+             .b = build_value(build, build_input(build, unit, k)), .y = y, .count = unit->value.count,
+             .relu = relu && k == unit->inputs_n - 1, .bf16 = build->bf16);
 }
 
 static void forward_concat(struct build *build, const struct gpu_unit *unit) {
