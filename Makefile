@@ -42,7 +42,8 @@ objects = $(patsubst %.c,$(O)/%.o,$(wildcard $(1)/*.c))
 COMMON := $(B)/libcommon.a
 STORE := $(call objects,server/store) $(O)/gen/migrations.o
 GRAPH := $(call objects,server/graph) $(O)/gen/gpu_profiles.o
-TRAIN := $(call objects,server/train)
+IMPORT := $(call objects,server/train/import)
+TRAIN := $(call objects,server/train) $(IMPORT)
 SCHED := $(call objects,server/sched)
 API := $(call objects,server/api) $(O)/gen/openapi.o
 CLIENT := $(call objects,client)
@@ -109,7 +110,7 @@ $(B)/residuumd: $(call objects,server) $(STORE) $(SCHED) $(API) $(GRAPH) $(COMMO
 	$(CC) $(ALL_LDFLAGS) -o $@ $^ -lmicrohttpd -lsqlite3 -ljansson -lnettle -lm
 
 $(B)/residuum-worker: $(TRAIN) $(GRAPH) $(COMMON)
-	$(CC) $(ALL_LDFLAGS) -o $@ $^ -ljansson -lnettle -lz -ldl -lpthread -lm
+	$(CC) $(ALL_LDFLAGS) -o $@ $^ -ljansson -lnettle -larchive -lpng -ljpeg -lz -ldl -lpthread -lm
 
 $(B)/residuum: $(CLIENT) $(COMMON)
 	$(CC) $(ALL_LDFLAGS) -o $@ $^ -lcurl -ljansson -lm
@@ -159,7 +160,7 @@ $(O)/gen/%.o: $(B)/gen/%.c $(B)/flags
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) -c -o $@ $<
 
-TEST_LIBS := -lcmocka -ljansson -lnettle -lsqlite3 -lmicrohttpd -lcurl -lz -ldl -lpthread -lm
+TEST_LIBS := -lcmocka -ljansson -lnettle -lsqlite3 -lmicrohttpd -lcurl -larchive -lpng -ljpeg -lz -ldl -lpthread -lm
 
 $(B)/gen/openapi.c: server/api/openapi_to_c.py server/api/openapi.yaml
 	@mkdir -p $(@D)

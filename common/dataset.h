@@ -6,6 +6,12 @@
 
 enum { DATASET_CLASSES_MAX = 256 };
 
+/* How an imported set's card begins ("format"), and the names of its files: common/event.h, "--import". */
+#define DATASET_FORMAT "residuum-dataset-1"
+#define DATASET_CARD_FILE "card.json"
+#define DATASET_DATA_FILE "data.bin"
+#define DATASET_SHEET_FILE "sheet.png"
+
 struct dataset_card {
     const char *name, *title, *source;
     int channels, height, width, classes;

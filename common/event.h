@@ -85,6 +85,31 @@
  * The answer is one line of at most EVENT_INSPECT_LINE_MAX bytes: what openapi.yaml shows as Maps, Filters and ImageList, or
  *   {"error": {"code": an err_name(), "text": "...", "pointer": "" or a field of "want"}}.
  *
+ * `residuum-worker --import` makes a data set of an archive or a directory. Standard input: one line, then held open; end of file
+ * means stop and leave nothing.
+ *   {"protocol": 3, "source": "/abs/path/of/a/file/or/directory", "out": "/abs/path/of/an/empty/directory", "name": "flowers",
+ *    "options": {"size": null or N or [H, W], "fit": "crop" | "pad" | "stretch", "channels": null | 1 | 3,
+ *      "test_fraction": 0.2, "seed": 1, "skip_damaged": false},
+ *    "limits": {"bytes": N, "entries": N, "ratio": N, "images": N, "seconds": N}}
+ *   What is recognized and what the options mean stands in server/train/import/import.h. "size" null: the images must have one
+ *   size; "channels" null: 1 if all are grey, else 3; "test_fraction" counts only where the source has no test part. "bytes" may
+ * be produced by unpacking, and again by the result. Standard output: lines with "type" and "seq" as a job's:
+ * - import: {"phase": "reading" | "writing", "entries": N, "images": N, "bytes": N, "total_bytes": N or null}; at most once a
+ *   second and once before writing; bytes are those of the source, as far as it is read
+ * - imported: {"card": {...}}; the last line of success: the card is on disk
+ * - error: {"code", "text", "pointer", "entry"}; the last line of failure; entry: the name that is to blame or ""; bytes of it
+ * that are no UTF-8 are shown as "?" Exit codes are those of a job. Files in "out", all written aside and renamed, the card last:
+ * - data.bin: pixels [n,C,H,W] and labels [n] of the training set, then of the test set, as bytes; each part begins at a multiple
+ *   of 4096
+ * - card.json: {"format": "residuum-dataset-1", "name": "flowers", "shape": [C, H, W], "classes": [names],
+ *     "train": {"images": N, "per_class": [...], "pixels_at": N, "labels_at": N}, "test": {the same}, "mean": [...],
+ *     "deviation": [...],     of the training pixels as fractions of 255, a channel each
+ *     "sha256", "bytes": of data.bin,
+ *     "source": {"format": "folders" | "cifar-10" | "cifar-100" | "idx" | "npz", "entries": N, "archive_sha256": or null},
+ *     "skipped": [{"entry", "reason"}] (the first 1000), "skipped_total": N}
+ * - sheet.png: 25 training images of each class, a row a class
+ * Whatever ends the process otherwise, even SIGKILL, leaves no card.json; the daemon removes "out".
+ *
  * Files in DIR, besides checkpoint.safetensors and epochs.ndjson, all written aside and renamed:
  *   ("__metadata__" of each .safetensors file has "sha256", the digest of its data section, by which whoever reads it checks it)
  * - weights/epoch-N.safetensors: parameters and running statistics by name (the average where there is one) of the kept epochs,

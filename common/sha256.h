@@ -11,4 +11,7 @@ void sha256_hex(const void *data, size_t size, char ret_hex[65]);
 /* The digest of n parts, one after the other. */
 void sha256_hex_parts(const struct iovec *parts, size_t n, char ret_hex[65]);
 
+/* The digest of what a descriptor's file holds from its position to its end. Returns -1 with errno when it cannot be read. */
+int sha256_hex_file(int fd, char ret_hex[65]);
+
 #endif

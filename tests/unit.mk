@@ -41,7 +41,7 @@ UNIT_sse := $(O)/client/sse.o $(O)/client/buffer.o $(COMMON)
 UNIT_LDFLAGS_sse := -Wl,--wrap=calloc,--wrap=realloc
 UNIT_client := $(filter-out $(O)/client/main.o,$(CLIENT)) $(COMMON)
 UNIT_client_stream := $(filter-out $(O)/client/main.o,$(CLIENT)) $(COMMON)
-UNIT_data_batch := $(patsubst %,$(O)/server/train/%.o,batch mixup data fashion idx parallel shapes split) $(COMMON)
+UNIT_data_batch := $(patsubst %,$(O)/server/train/%.o,batch mixup data fashion idx measure parallel shapes split) $(COMMON)
 UNIT_data_idx := $(O)/server/train/idx.o $(COMMON)
 UNIT_LDFLAGS_data_idx := -Wl,--wrap=malloc
 UNIT_store_job := $(O)/tests/unit/store_rig.o $(STORE) $(COMMON)

@@ -1,12 +1,12 @@
 /* Loads, pads, limits and measures a job's images: see data.h. */
 #include "server/train/data.h"
 
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "common/rng.h"
 #include "common/sha256.h"
+#include "server/train/measure.h"
 #include "server/train/split.h"
 
 struct source {
@@ -133,25 +133,6 @@ static int split(struct data *data, const struct spec *spec, struct err *err) {
     return rc;
 }
 
-/* Mean and deviation of a channel by whole-number sums, which no order of adding can change. A channel of one value is left
- * unscaled. */
-static void measure_channel(struct data *data, int channel) {
-    size_t plane = (size_t)data->height * (size_t)data->width, stride = plane * (size_t)data->channels;
-    uint64_t sum = 0, squares = 0, count = plane * (uint64_t)data->train.n;
-    for (int i = 0; i < data->train.n; i++) {
-        const uint8_t *pixels = data->train.pixels + (size_t)i * stride + (size_t)channel * plane;
-        for (size_t k = 0; k < plane; k++) {
-            sum += pixels[k];
-            squares += (uint64_t)pixels[k] * pixels[k];
-        }
-    }
-    /* count^2 * variance; count is below 2^31 and a square below 2^16, so that the products stay below 2^80 */
-    unsigned __int128 spread = (unsigned __int128)count * squares - (unsigned __int128)sum * sum;
-    double deviation = sqrt((double)spread) / (double)count / 255;
-    data->mean[channel] = (double)sum / (double)count / 255;
-    data->deviation[channel] = spread > 0 ? deviation : 1;
-}
-
 void data_normalize(struct data *data) {
     for (int c = 0; c < data->channels; c++)
         for (int value = 0; value < 256; value++)
@@ -176,8 +157,8 @@ static void hash(struct data *data) {
 }
 
 static void measure(struct data *data) {
-    for (int c = 0; c < data->channels; c++)
-        measure_channel(data, c);
+    measure_channels(data->train.pixels, (size_t)data->train.n, data->channels, (size_t)data->height * (size_t)data->width,
+                     data->mean, data->deviation);
     data_normalize(data);
     hash(data);
 }

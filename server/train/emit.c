@@ -32,26 +32,29 @@ static int write_all(struct emit *emit, const char *text, size_t size, struct er
     return 0;
 }
 
-static int write_line(struct emit *emit, enum event_type type, char *text, struct err *err) {
+static int write_line(struct emit *emit, const char *type, char *text, struct err *err) {
     size_t size = strlen(text);
     if (size + 1 > EVENT_LINE_MAX)
-        return err_set(err, ERR_INTERNAL, "an event \"%s\" has %zu bytes; %d are allowed", type_names[type], size,
-                       EVENT_LINE_MAX);
+        return err_set(err, ERR_INTERNAL, "an event \"%s\" has %zu bytes; %d are allowed", type, size, EVENT_LINE_MAX);
     emit->seq++;
     text[size] = '\n'; /* in the place of the NUL, so that line and end go out in one write */
     return write_all(emit, text, size + 1, err);
 }
 
-int emit_event(struct emit *emit, enum event_type type, json_t *fields, struct err *err) {
-    json_t *line = fields == NULL ? NULL : json_pack("{s:s, s:I}", "type", type_names[type], "seq", emit->seq + 1);
+int emit_line(struct emit *emit, const char *type, json_t *fields, struct err *err) {
+    json_t *line = fields == NULL ? NULL : json_pack("{s:s, s:I}", "type", type, "seq", emit->seq + 1);
     char *text = line == NULL || json_object_update(line, fields) != 0 ? NULL : json_text(line);
     json_decref(line);
     json_decref(fields);
     if (text == NULL)
-        return err_set(err, ERR_MEMORY, "out of memory while writing an event \"%s\"", type_names[type]);
+        return err_set(err, ERR_MEMORY, "out of memory while writing an event \"%s\"", type);
     int rc = emit->closed ? 0 : write_line(emit, type, text, err);
     free(text);
     return rc;
+}
+
+int emit_event(struct emit *emit, enum event_type type, json_t *fields, struct err *err) {
+    return emit_line(emit, type_names[type], fields, err);
 }
 
 void emit_error(struct emit *emit, const struct err *failure) {

@@ -18,6 +18,9 @@ struct emit {
  * that is gone is no failure: emit->closed says so. */
 int emit_event(struct emit *emit, enum event_type type, json_t *fields, struct err *err);
 
+/* The same for a line of a type that is no event of a job. */
+int emit_line(struct emit *emit, const char *type, json_t *fields, struct err *err);
+
 /* Says in the log why the job failed, and sends it as the last line. Without memory for that the exit code alone tells. */
 void emit_error(struct emit *emit, const struct err *failure);
 

@@ -1,16 +1,14 @@
 /* From the daemon's question to its answer: see inspect.h. */
 #include "server/train/inspect.h"
 
-#include <stdio.h>
 #include <stdlib.h>
-#include <sys/resource.h>
-#include <unistd.h>
 
 #include "common/json.h"
 #include "server/train/input.h"
+#include "server/train/limit.h"
 
 enum { CPU_SECONDS = 60 };
-static const rlim_t data_bytes = (rlim_t)4 << 30;
+#define DATA_BYTES (UINT64_C(4) << 30)
 
 static const struct kind {
     const char *name;
@@ -72,24 +70,10 @@ static json_t *read_question(struct err *err) {
     return document;
 }
 
-/* --- limits --- */
-
-/* What is mapped already: a sanitizer maps far more than any limit of ours. */
-static rlim_t data_mapped(void) {
-    unsigned long long pages = 0;
-    FILE *file = fopen("/proc/self/statm", "re");
-    if (file == NULL || fscanf(file, "%*s %*s %*s %*s %*s %llu", &pages) != 1)
-        pages = 0;
-    if (file != NULL)
-        fclose(file);
-    return (rlim_t)pages * (rlim_t)sysconf(_SC_PAGESIZE);
-}
-
 /* A look must not cost a running job its memory, nor go on for ever when the daemon is gone. */
 static void limit(void) {
-    rlim_t data = data_mapped() + data_bytes;
-    setrlimit(RLIMIT_DATA, &(struct rlimit){data, data});
-    setrlimit(RLIMIT_CPU, &(struct rlimit){CPU_SECONDS, CPU_SECONDS});
+    limit_memory(DATA_BYTES);
+    limit_processor(CPU_SECONDS);
 }
 
 json_t *inspect_json(void) {

@@ -59,15 +59,14 @@ void job_done(struct job *job) {
     *job = (struct job){0};
 }
 
-/* What a failure means for the daemon: would the same job, tried again, perhaps succeed? */
-static enum worker_exit exit_of(enum err_code code) {
+enum worker_exit job_exit_of(enum err_code code) {
     bool retry = code == ERR_MEMORY || code == ERR_IO || code == ERR_FULL || code == ERR_BACKEND;
     return retry ? WORKER_EXIT_RETRY : WORKER_EXIT_FAILED;
 }
 
 static enum worker_exit fail(struct emit *emit, const struct err *err) {
     emit_error(emit, err);
-    return exit_of(err->code);
+    return job_exit_of(err->code);
 }
 
 static enum worker_exit train_locked(const struct job *job, struct emit *emit) {

@@ -20,6 +20,9 @@ struct job {
 int job_parse(const char *line, size_t size, struct job *ret_job, struct err *err);
 void job_done(struct job *job);
 
+/* What a failure means for the daemon: would the same job, tried again, perhaps succeed? */
+enum worker_exit job_exit_of(enum err_code code);
+
 /* Reads the line from standard input, trains, and sends events to events_fd. */
 enum worker_exit job_run(int events_fd);
 

@@ -1,5 +1,5 @@
-/* residuum-worker: trains one job, tells what this machine can do, looks into a network, or checks a device. Its protocol is
- * common/event.h. */
+/* residuum-worker: trains one job, tells what this machine can do, looks into a network, imports a data set, or checks a device.
+ * Its protocol is common/event.h. */
 #include <fcntl.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -9,6 +9,7 @@
 
 #include "common/json.h"
 #include "common/version.h"
+#include "server/train/import_job.h"
 #include "server/train/inspect.h"
 #include "server/train/job.h"
 #include "server/train/probe.h"
@@ -18,6 +19,7 @@
 static const char usage[] = "usage: residuum-worker            train the job whose line stands on standard input\n"
                             "       residuum-worker --probe    print devices, backends and data sets as JSON\n"
                             "       residuum-worker --inspect  answer the question about a network on standard input\n"
+                            "       residuum-worker --import   import the data set whose line stands on standard input\n"
                             "       residuum-worker --version\n";
 
 static void print_usage(FILE *to) {
@@ -72,7 +74,8 @@ int main(int argc, char **argv) {
     }
     const struct mode *mode = argc == 2 ? find_mode(argv[1]) : NULL;
     bool checks = argc > 1 && strcmp(argv[1], "--self-check") == 0;
-    if (argc != 1 && mode == NULL && !checks) {
+    bool imports = argc == 2 && strcmp(argv[1], "--import") == 0;
+    if (argc != 1 && mode == NULL && !checks && !imports) {
         print_usage(stderr);
         return WORKER_EXIT_USAGE;
     }
@@ -84,5 +87,5 @@ int main(int argc, char **argv) {
     if (mode != NULL)
         return print(fd, mode->document());
     stop_init();
-    return job_run(fd);
+    return imports ? import_job_run(fd) : job_run(fd);
 }
