@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from service import BUILD, ENDED, Daemon, until
+from service import BUILD, ENDED, Daemon
 
 DOUBLE = (BUILD / "double").resolve()
 SPEC = {"dataset": "shapes", "model": "lenet5", "train_limit": 128, "test_limit": 32, "epochs": 3, "batch_size": 32}

@@ -93,7 +93,7 @@ struct block {
     size_t bytes;      /* as asked for */
     CUdeviceptr pages; /* where its pages start */
     size_t pages_bytes;
-    bool live;
+    bool live, restricted;  /* restricted: ASan guards it while a kernel runs */
     int device;             /* as device_physical counts */
     struct region *regions; /* begun and not ended; none: the block is used as a whole */
 };

@@ -272,25 +272,27 @@ static void region_end(CUdeviceptr at, size_t bytes, const char *name) {
 
 /* --- what a kernel may touch, when gcc checks its accesses --- */
 
-static void each_block(bool poison) {
-    for (int i = 0; i < state()->memory.blocks_n; i++) {
-        const struct block *block = &state()->memory.blocks[i];
-        if (block->live && poison)
-            ASAN_POISON_MEMORY_REGION(memory_shadow(block->pages), block->pages_bytes);
-        else if (block->live)
-            ASAN_UNPOISON_MEMORY_REGION(memory_shadow(block->pages), block->pages_bytes);
-    }
-}
-
+/* The blocks that a launch touches are closed but for its parts: between blocks lie pages that nobody has. */
 void memory_restrict(const struct access *accesses, int n) {
-    each_block(true);
+    for (int i = 0; i < n; i++) {
+        struct block *block = find(accesses[i].at);
+        if (block != NULL && !block->restricted)
+            ASAN_POISON_MEMORY_REGION(memory_shadow(block->pages), block->pages_bytes);
+        if (block != NULL)
+            block->restricted = true;
+    }
     for (int i = 0; i < n; i++)
         if (memory_is_device(accesses[i].at))
             ASAN_UNPOISON_MEMORY_REGION(memory_shadow(accesses[i].at), accesses[i].bytes);
 }
 
 void memory_release(void) {
-    each_block(false);
+    for (int i = 0; i < state()->memory.blocks_n; i++) {
+        struct block *block = &state()->memory.blocks[i];
+        if (block->restricted)
+            ASAN_UNPOISON_MEMORY_REGION(memory_shadow(block->pages), block->pages_bytes);
+        block->restricted = false;
+    }
 }
 
 void memory_done(void) {
