@@ -92,6 +92,7 @@ DOUBLE_TEST := $(O)/tests/gpu/double_rig.o $(DOUBLE) $(KERNELS_C) \
 UNIT_double_memory := $(DOUBLE_TEST)
 UNIT_double_streams := $(DOUBLE_TEST)
 UNIT_double_plans := $(DOUBLE_TEST)
+UNIT_double_faults := $(DOUBLE_TEST)
 
 # The backend on the double.
 UNIT_backend := $(O)/tests/gpu/noise.o $(patsubst %,$(O)/tests/ops/%.o,cases rig values) $(patsubst %,$(O)/server/train/%.o,batch mixup parallel) $(GRAPH) $(COMMON)
