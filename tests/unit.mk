@@ -36,12 +36,12 @@ UNIT_presets := $(O)/tests/ops/rig.o $(O)/tests/unit/model_rig.o $(GRAPH) $(COMM
 UNIT_sched := $(SCHED) $(STORE) $(COMMON)
 UNIT_spec := $(COMMON)
 UNIT_select := $(O)/server/train/select.o $(COMMON)
-UNIT_split := $(patsubst %,$(O)/server/train/%.o,data fashion idx parallel shapes split) $(COMMON)
+UNIT_split := $(patsubst %,$(O)/server/train/%.o,data fashion idx imported measure parallel shapes split) $(COMMON)
 UNIT_sse := $(O)/client/sse.o $(O)/client/buffer.o $(COMMON)
 UNIT_LDFLAGS_sse := -Wl,--wrap=calloc,--wrap=realloc
 UNIT_client := $(filter-out $(O)/client/main.o,$(CLIENT)) $(COMMON)
 UNIT_client_stream := $(filter-out $(O)/client/main.o,$(CLIENT)) $(COMMON)
-UNIT_data_batch := $(patsubst %,$(O)/server/train/%.o,batch mixup data fashion idx measure parallel shapes split) $(COMMON)
+UNIT_data_batch := $(patsubst %,$(O)/server/train/%.o,batch mixup data fashion idx imported measure parallel shapes split) $(COMMON)
 UNIT_data_idx := $(O)/server/train/idx.o $(COMMON)
 UNIT_LDFLAGS_data_idx := -Wl,--wrap=malloc
 UNIT_store_job := $(O)/tests/unit/store_rig.o $(STORE) $(COMMON)

@@ -42,8 +42,10 @@ int image_set_alloc(struct image_set *set, int n, size_t image_bytes, struct err
 }
 
 void image_set_done(struct image_set *set) {
-    free(set->pixels);
-    free(set->labels);
+    if (!set->borrowed) {
+        free(set->pixels);
+        free(set->labels);
+    }
     *set = (struct image_set){0};
 }
 
@@ -163,8 +165,8 @@ static void measure(struct data *data) {
     hash(data);
 }
 
-int data_begin(const struct spec *spec, struct data *ret_data, struct err *err) {
-    const struct dataset_card *card = dataset_find(spec->dataset);
+int data_begin(const struct spec *spec, const struct imported *imported, struct data *ret_data, struct err *err) {
+    const struct dataset_card *card = imported != NULL ? imported_card(imported) : dataset_find(spec->dataset);
     if (card == NULL)
         return err_set(err, ERR_NOT_FOUND, "there is no data set \"%s\"", spec->dataset);
     if (card->channels > DATA_CHANNELS_MAX)
@@ -176,26 +178,34 @@ int data_begin(const struct spec *spec, struct data *ret_data, struct err *err) 
     return 0;
 }
 
-static int load_train(const struct spec *spec, const struct source *source, struct data *data, struct err *err) {
-    if (source->load(data->card, true, &data->train, err) != 0)
+/* Of an imported set, or of the built-in one of the card's name. */
+static int load_part(const struct imported *imported, const struct dataset_card *card, bool train, struct image_set *ret_set,
+                     struct err *err) {
+    if (imported != NULL)
+        return imported_load(imported, train, ret_set, err);
+    const struct source *source = find_source(card->name, err);
+    return source == NULL ? -1 : source->load(card, train, ret_set, err);
+}
+
+static int load_train(const struct spec *spec, const struct imported *imported, struct data *data, struct err *err) {
+    if (load_part(imported, data->card, true, &data->train, err) != 0)
         return -1;
     if (limit_and_pad(&data->train, data, spec, spec->train_limit, 0, err) != 0)
         return -1;
     return split(data, spec, err);
 }
 
-static int load_test(const struct spec *spec, const struct source *source, struct data *data, struct err *err) {
-    if (source->load(data->card, false, &data->test, err) != 0)
+static int load_test(const struct spec *spec, const struct imported *imported, struct data *data, struct err *err) {
+    if (load_part(imported, data->card, false, &data->test, err) != 0)
         return -1;
     return limit_and_pad(&data->test, data, spec, spec->test_limit, 1, err);
 }
 
-int data_load(const struct spec *spec, struct data *ret_data, struct err *err) {
+int data_load_from(const struct spec *spec, const struct imported *imported, struct data *ret_data, struct err *err) {
     struct data data;
-    const struct source *source = find_source(spec->dataset, err);
-    if (source == NULL || data_begin(spec, &data, err) != 0)
+    if (data_begin(spec, imported, &data, err) != 0)
         return -1;
-    if (load_train(spec, source, &data, err) != 0 || load_test(spec, source, &data, err) != 0) {
+    if (load_train(spec, imported, &data, err) != 0 || load_test(spec, imported, &data, err) != 0) {
         data_done(&data);
         return -1;
     }
@@ -204,12 +214,15 @@ int data_load(const struct spec *spec, struct data *ret_data, struct err *err) {
     return 0;
 }
 
-int data_load_test(const struct spec *spec, struct data *ret_data, struct err *err) {
+int data_load(const struct spec *spec, struct data *ret_data, struct err *err) {
+    return data_load_from(spec, NULL, ret_data, err);
+}
+
+int data_load_test(const struct spec *spec, const struct imported *imported, struct data *ret_data, struct err *err) {
     struct data data;
-    const struct source *source = find_source(spec->dataset, err);
-    if (source == NULL || data_begin(spec, &data, err) != 0)
+    if (data_begin(spec, imported, &data, err) != 0)
         return -1;
-    if (load_test(spec, source, &data, err) != 0) {
+    if (load_test(spec, imported, &data, err) != 0) {
         data_done(&data);
         return -1;
     }

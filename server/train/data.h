@@ -7,13 +7,15 @@
 #include "common/dataset.h"
 #include "common/err.h"
 #include "common/spec.h"
+#include "server/train/imported.h"
 
 enum { DATA_CHANNELS_MAX = 3 };
 
-/* Images as bytes, [n,C,H,W], and their classes, [n]. */
+/* Images as bytes, [n,C,H,W], and their classes, [n]. Borrowed ones are an imported set's: nobody writes or frees them. */
 struct image_set {
     int n;
     uint8_t *pixels, *labels;
+    bool borrowed;
 };
 
 struct data {
@@ -31,13 +33,16 @@ struct data {
  * images taken out of the training images (split.h). Mean and deviation are those of the images that are left for training.
  * Errors: ERR_NOT_FOUND when it is not installed, ERR_DATA when it is damaged, ERR_FIELD when it cannot be split so. */
 int data_load(const struct spec *spec, struct data *ret_data, struct err *err);
+
+/* The same of an imported set, whatever its name (NULL: as data_load); it must outlive the data. */
+int data_load_from(const struct spec *spec, const struct imported *imported, struct data *ret_data, struct err *err);
 void data_done(struct data *data);
 
 /* The card and shape of a spec's images, none of them loaded. */
-int data_begin(const struct spec *spec, struct data *ret_data, struct err *err);
+int data_begin(const struct spec *spec, const struct imported *imported, struct data *ret_data, struct err *err);
 
 /* Only the test images; mean and deviation stay 0. */
-int data_load_test(const struct spec *spec, struct data *ret_data, struct err *err);
+int data_load_test(const struct spec *spec, const struct imported *imported, struct data *ret_data, struct err *err);
 
 /* Fills normal from mean and deviation. */
 void data_normalize(struct data *data);

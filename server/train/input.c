@@ -23,8 +23,17 @@ ssize_t input_line(char *line, size_t size) {
     return 0;
 }
 
-int input_spec(const json_t *document, struct spec *ret_spec, struct err *err) {
+static const struct dataset_card *given_card(void *arg, const char *name) {
+    (void)name;
+    return arg;
+}
+
+int input_spec(const json_t *document, const struct dataset_card *card, struct spec *ret_spec, struct err *err) {
     struct spec_context context = spec_context_builtin(1, THREADS_MAX);
+    if (card != NULL) {
+        context.find_dataset = given_card;
+        context.arg = (void *)card;
+    }
     struct err_list errors = {0};
     if (spec_parse(document, &context, ret_spec, &errors) == 0)
         return 0;

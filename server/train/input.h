@@ -12,7 +12,8 @@
  * at most size bytes, -1 when a signal said stop. */
 ssize_t input_line(char *line, size_t size);
 
-/* Parses the spec of a job that was queued: of any number of threads. The first of several failures is told. */
-int input_spec(const json_t *document, struct spec *ret_spec, struct err *err);
+/* Parses the spec of a job that was queued: of any number of threads, on the data set of a card, whatever its name, or, with
+ * NULL, on a built-in one. The first of several failures is told. */
+int input_spec(const json_t *document, const struct dataset_card *card, struct spec *ret_spec, struct err *err);
 
 #endif

@@ -17,16 +17,18 @@ static const struct kind {
 
 static int unpack(struct inspect *inspect, json_t **ret_want, struct err *err) {
     int protocol;
-    json_t *weights, *spec;
+    json_t *weights, *spec, *dataset = NULL;
     json_error_t error;
-    if (json_unpack_ex(inspect->document, &error, 0, "{s:i, s:i, s:o, s:o, s:o}", "protocol", &protocol, "epoch", &inspect->epoch,
-                       "weights", &weights, "spec", &spec, "want", ret_want) != 0)
+    if (json_unpack_ex(inspect->document, &error, 0, "{s:i, s:i, s:o, s:o, s:o, s?o}", "protocol", &protocol, "epoch",
+                       &inspect->epoch, "weights", &weights, "spec", &spec, "want", ret_want, "dataset", &dataset) != 0)
         return err_set(err, ERR_REQUEST, "the question is not as common/event.h says: %s", error.text);
     if (protocol != EVENT_PROTOCOL)
         return err_set(err, ERR_REQUEST, "the question speaks protocol %d, this worker %d: install both from one version",
                        protocol, EVENT_PROTOCOL);
     inspect->weights = json_string_value(weights);
-    return input_spec(spec, &inspect->spec, err);
+    if (imported_open(dataset, &inspect->imported, err) != 0)
+        return -1;
+    return input_spec(spec, imported_card(inspect->imported), &inspect->spec, err);
 }
 
 static json_t *answer(struct inspect *inspect, const json_t *want, struct err *err) {
@@ -41,7 +43,7 @@ static json_t *answer(struct inspect *inspect, const json_t *want, struct err *e
 
 static json_t *run(struct inspect *inspect, struct err *err) {
     json_t *want;
-    if (unpack(inspect, &want, err) != 0 || data_begin(&inspect->spec, &inspect->data, err) != 0)
+    if (unpack(inspect, &want, err) != 0 || data_begin(&inspect->spec, inspect->imported, &inspect->data, err) != 0)
         return NULL;
     struct graph_shape input = {inspect->data.channels, inspect->data.height, inspect->data.width};
     if (graph_build(&inspect->spec.model, input, inspect->data.card->classes, &inspect->graph, err) != 0)
@@ -52,6 +54,7 @@ static json_t *run(struct inspect *inspect, struct err *err) {
 static void inspect_done(struct inspect *inspect) {
     graph_free(inspect->graph);
     data_done(&inspect->data);
+    imported_free(inspect->imported);
     spec_done(&inspect->spec);
     json_decref(inspect->document);
 }

@@ -19,9 +19,10 @@ json_t *inspect_json(void);
 /* --- shared by the files of inspect --- */
 
 struct inspect {
-    json_t *document;    /* the daemon's line; owns weights */
-    const char *weights; /* the path of a weights file; NULL: none */
-    int epoch;           /* of the weights */
+    json_t *document;          /* the daemon's line; owns weights */
+    const char *weights;       /* the path of a weights file; NULL: none */
+    int epoch;                 /* of the weights */
+    struct imported *imported; /* NULL: a built-in data set */
     struct spec spec;
     struct data data;
     struct graph *graph;

@@ -25,7 +25,7 @@ json_t *inspect_images(struct inspect *inspect, const json_t *want, struct err *
         err_set(err, ERR_REQUEST, "\"images\" needs \"first\" of 0 or more and \"n\" of 1 to %d", EVENT_INSPECT_IMAGES_MAX);
         return NULL;
     }
-    if (data_load_test(&inspect->spec, &inspect->data, err) != 0)
+    if (data_load_test(&inspect->spec, inspect->imported, &inspect->data, err) != 0)
         return NULL;
     json_t *found = answer(&inspect->data, first, n);
     if (found == NULL)

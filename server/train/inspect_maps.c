@@ -120,7 +120,7 @@ static int take_test(struct maps *maps, const json_t *index, struct err *err) {
     json_int_t number = json_integer_value(index);
     if (!json_is_integer(index))
         return err_set(err, ERR_REQUEST, "\"maps\" needs an \"image\" or \"pixels\"");
-    if (data_load_test(&maps->inspect->spec, &maps->inspect->data, err) != 0)
+    if (data_load_test(&maps->inspect->spec, maps->inspect->imported, &maps->inspect->data, err) != 0)
         return -1;
     if (number < 0 || number >= maps->inspect->data.test.n)
         return err_at(err, ERR_NOT_FOUND, "/image", "there is no test image %jd; there are 0 to %d", (intmax_t)number,

@@ -13,12 +13,12 @@
 
 enum { LOCK_WAIT_MS = 30000 };
 
-static int unpack(struct job *job, json_t **ret_spec, struct err *err) {
+static int unpack(struct job *job, json_t **ret_spec, json_t **ret_dataset, struct err *err) {
     int protocol;
     json_error_t error;
-    if (json_unpack_ex(job->document, &error, 0, "{s:i, s:s, s:i, s:s, s:s, s:i, s:o}", "protocol", &protocol, "job", &job->id,
-                       "attempt", &job->attempt, "device", &job->device, "dir", &job->dir, "epochs_known", &job->epochs_known,
-                       "spec", ret_spec) != 0)
+    if (json_unpack_ex(job->document, &error, 0, "{s:i, s:s, s:i, s:s, s:s, s:i, s:o, s?o}", "protocol", &protocol, "job",
+                       &job->id, "attempt", &job->attempt, "device", &job->device, "dir", &job->dir, "epochs_known",
+                       &job->epochs_known, "spec", ret_spec, "dataset", ret_dataset) != 0)
         return err_set(err, ERR_REQUEST, "the job's line is not as common/event.h says: %s", error.text);
     if (protocol != EVENT_PROTOCOL)
         return err_set(err, ERR_REQUEST, "the job's line speaks protocol %d, this worker %d: install both from one version",
@@ -29,8 +29,9 @@ static int unpack(struct job *job, json_t **ret_spec, struct err *err) {
 }
 
 static int parse_document(struct job *job, struct err *err) {
-    json_t *spec, *canonical;
-    if (unpack(job, &spec, err) != 0 || input_spec(spec, &job->spec, err) != 0)
+    json_t *spec, *dataset = NULL, *canonical;
+    if (unpack(job, &spec, &dataset, err) != 0 || imported_open(dataset, &job->imported, err) != 0 ||
+        input_spec(spec, imported_card(job->imported), &job->spec, err) != 0)
         return -1;
     canonical = spec_to_json(&job->spec);
     job->spec_text = canonical == NULL ? NULL : json_text(canonical);
@@ -54,6 +55,7 @@ int job_parse(const char *line, size_t size, struct job *ret_job, struct err *er
 
 void job_done(struct job *job) {
     json_decref(job->document);
+    imported_free(job->imported);
     spec_done(&job->spec);
     free(job->spec_text);
     *job = (struct job){0};

@@ -7,11 +7,13 @@
 #include "common/err.h"
 #include "common/event.h"
 #include "common/spec.h"
+#include "server/train/imported.h"
 
 struct job {
     json_t *document; /* the line; owns the texts */
     const char *id, *device, *dir;
     int attempt, epochs_known;
+    struct imported *imported; /* NULL: a built-in data set */
     struct spec spec;
     char *spec_text; /* canonical */
 };

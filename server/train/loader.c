@@ -7,6 +7,7 @@
 struct loader {
     pthread_t thread;
     const struct spec *spec;
+    const struct imported *imported;
     struct data data;
     struct err err;
     int rc;
@@ -14,15 +15,16 @@ struct loader {
 
 static void *load(void *arg) {
     struct loader *loader = arg;
-    loader->rc = data_load(loader->spec, &loader->data, &loader->err);
+    loader->rc = data_load_from(loader->spec, loader->imported, &loader->data, &loader->err);
     return NULL;
 }
 
-int loader_start(const struct spec *spec, struct loader **ret_loader, struct err *err) {
+int loader_start(const struct spec *spec, const struct imported *imported, struct loader **ret_loader, struct err *err) {
     struct loader *loader = calloc(1, sizeof *loader);
     if (loader == NULL)
         return err_set(err, ERR_MEMORY, "out of memory while loading data");
     loader->spec = spec;
+    loader->imported = imported;
     int code = pthread_create(&loader->thread, NULL, load, loader);
     if (code != 0) {
         free(loader);

@@ -8,8 +8,8 @@
 
 struct loader;
 
-/* Starts data_load(spec), which must outlive the loader. */
-int loader_start(const struct spec *spec, struct loader **ret_loader, struct err *err);
+/* Starts data_load_from(spec, imported), which must both outlive the loader. */
+int loader_start(const struct spec *spec, const struct imported *imported, struct loader **ret_loader, struct err *err);
 
 /* Waits for its result and ends the loader. */
 int loader_finish(struct loader *loader, struct data *ret_data, struct err *err);

@@ -84,7 +84,7 @@ static int allocate(struct trainer *t, struct err *err) {
 static int load_and_compile(struct trainer *t, struct err *err) {
     struct loader *loader;
     struct err reason = {0};
-    if (loader_start(t->spec, &loader, err) != 0)
+    if (loader_start(t->spec, t->job->imported, &loader, err) != 0)
         return -1;
     int rc = open_backend(t, &reason);
     if (loader_finish(loader, &t->data, err) != 0)
@@ -97,7 +97,7 @@ static int load_and_compile(struct trainer *t, struct err *err) {
 }
 
 int prepare(struct trainer *t, struct err *err) {
-    if (data_begin(t->spec, &t->data, err) != 0 || build_graph(t, err) != 0)
+    if (data_begin(t->spec, t->job->imported, &t->data, err) != 0 || build_graph(t, err) != 0)
         return -1;
     bound_batches(t);
     /* Before the loader's thread: it may start processes to look at modules. */

@@ -19,12 +19,13 @@ enum origin { ORIGIN_OWN, ORIGIN_SOURCE };
 /* --- does it fit? --- */
 
 /* Whether a checkpoint's spec is the job's; one that was written before a field was known has that field's default. */
-static bool is_same_spec(const char *text, const char *job_text) {
+static bool is_same_spec(const struct trainer *t, const char *text) {
     struct spec spec = {0};
     json_t *document = json_parse(text, strlen(text), NULL);
-    json_t *canonical = document != NULL && input_spec(document, &spec, NULL) == 0 ? spec_to_json(&spec) : NULL;
+    const struct dataset_card *card = imported_card(t->job->imported);
+    json_t *canonical = document != NULL && input_spec(document, card, &spec, NULL) == 0 ? spec_to_json(&spec) : NULL;
     char *again = canonical != NULL ? json_text(canonical) : NULL;
-    bool same = again != NULL && strcmp(again, job_text) == 0;
+    bool same = again != NULL && strcmp(again, t->job->spec_text) == 0;
     free(again);
     json_decref(canonical);
     json_decref(document);
@@ -36,7 +37,7 @@ static bool is_same_spec(const char *text, const char *job_text) {
 static int check_own(const struct trainer *t, const json_t *metadata, struct err *err) {
     if (strcmp(metadata_text(metadata, "format"), CHECKPOINT_FORMAT) != 0)
         return err_set(err, ERR_DATA, "its format is \"%.40s\", not %s", metadata_text(metadata, "format"), CHECKPOINT_FORMAT);
-    if (!is_same_spec(metadata_text(metadata, "spec"), t->job->spec_text))
+    if (!is_same_spec(t, metadata_text(metadata, "spec")))
         return err_set(err, ERR_DATA, "it belongs to another spec");
     if (strcmp(metadata_text(metadata, "data_sha256"), t->data.sha256) != 0)
         return err_set(err, ERR_DATA, "the images or their labels have changed since");
