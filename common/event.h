@@ -3,9 +3,12 @@
  * Daemon -> worker, standard input: one JSON line, then held open. End of file means "the parent is gone or wants you to stop":
  * checkpoint, then exit with WORKER_EXIT_STOPPED.
  *   {"protocol": 3, "job": "job_...", "attempt": 1, "device": "cpu" or "GPU-1fdd...", "dir": "/abs/path/of/the/job",
- *    "epochs_known": 2, "spec": {canonical spec}}
- * "device" is the id, as the probe tells it, of the one that the job was given: it trains there or nowhere. CUDA_VISIBLE_DEVICES
- * may name it alone.
+ *    "epochs_known": 2, "dataset": null or {"dir": "/abs/path/of/an/imported/set"}, "spec": {canonical spec}}
+ * "dataset" may be missing; null: the set of the spec is built in. With a "dir" (the "out" of an import) that one is trained on,
+ * whatever name the spec gives. "device" is the id, as the probe tells it, of the one that the job was given: it trains there or nowhere. A worker on a GPU
+ * finds in its environment CUDA_VISIBLE_DEVICES, which names that GPU alone, CUDA_DEVICE_ORDER, RESIDUUM_PLAN_CACHE (a folder for
+ * finished plans), RESIDUUM_SELF_CHECK (the folder of the self-checks' records, server/train/selfcheck.h) and
+ * RESIDUUM_GPU_FEATURES: what its record allows, names separated by commas, "" when no record fits driver and backend.
  * "dir" exists and belongs to the job alone; the worker holds an exclusive flock on DIR/lock for its whole life and waits for it
  * at most 30 s, so two attempts of one job never run at once. "epochs_known" is the number of epochs the daemon has stored:
  * the worker sends the missing ones of its checkpoint again before it trains. A spec with "from" finds what it starts from in
@@ -77,7 +80,8 @@
  *
  * `residuum-worker --inspect` answers one question about a network, on standard output, and exits with 0. Standard input: one
  * line,
- *   {"protocol": 3, "epoch": 3, "weights": "/abs/path/of/a/weights/file" or null, "spec": {canonical spec}, "want": one of
+ *   {"protocol": 3, "epoch": 3, "weights": "/abs/path/of/a/weights/file" or null, "dataset": as a job's, "spec": {canonical spec},
+ *    "want": one of
  *     {"maps": {"layers": ["conv1", ...], "channels": "0-15" or null, "image": 17}}     or, instead of "image",
  *       "pixels": [C][H][W] of 0 to 255 as the data set has them, [H][W] where it has one channel
  *     {"filters": {"layer": "conv1" or null: the first convolution, "channels": "0-15" or null}}
@@ -92,13 +96,17 @@
  *      "test_fraction": 0.2, "seed": 1, "skip_damaged": false},
  *    "limits": {"bytes": N, "entries": N, "ratio": N, "images": N, "seconds": N}}
  *   What is recognized and what the options mean stands in server/train/import/import.h. "size" null: the images must have one
- *   size; "channels" null: 1 if all are grey, else 3; "test_fraction" counts only where the source has no test part. "bytes" may
- * be produced by unpacking, and again by the result. Standard output: lines with "type" and "seq" as a job's:
+ *   size; "channels" null: 1 if all are grey, else 3; "test_fraction" counts only where the source has no test part. "bytes"
+ *   may be produced by unpacking, and again by the result.
+ *
+ * On standard output come lines with "type" and "seq" as a job's:
  * - import: {"phase": "reading" | "writing", "entries": N, "images": N, "bytes": N, "total_bytes": N or null}; at most once a
  *   second and once before writing; bytes are those of the source, as far as it is read
  * - imported: {"card": {...}}; the last line of success: the card is on disk
- * - error: {"code", "text", "pointer", "entry"}; the last line of failure; entry: the name that is to blame or ""; bytes of it
- * that are no UTF-8 are shown as "?" Exit codes are those of a job. Files in "out", all written aside and renamed, the card last:
+ * - error: {"code", "text", "pointer", "entry"}; the last line of failure; entry: the name that is to blame or "",
+ *   with "?" for bytes that are no UTF-8
+ *
+ * Exit codes are those of a job. Files in "out", all written aside and renamed, the card last:
  * - data.bin: pixels [n,C,H,W] and labels [n] of the training set, then of the test set, as bytes; each part begins at a multiple
  *   of 4096
  * - card.json: {"format": "residuum-dataset-1", "name": "flowers", "shape": [C, H, W], "classes": [names],

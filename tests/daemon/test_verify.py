@@ -87,6 +87,20 @@ def test_what_is_not_offered_any_more(make_fake, contract, problem):
     assert fake.job(done)["verification"] is None
 
 
+def test_on_gpus(make_fake, problem):
+    """It runs on the same GPU; where the GPU was free to choose its algorithms, nothing could be told."""
+    fake = make_fake(probe="gpus")
+    fake.wait_for_probe()
+    done = fake.wait_for(fake.submit(name="all", device="GPU-b"), "succeeded")
+    again = verify(fake, done)
+    assert {k: again["spec"][k] for k in ("backend", "device")} == {"backend": "cudnn", "device": "GPU-b"}
+    assert fake.wait_for(again, "succeeded")["device"] == "GPU-b"
+    free = fake.wait_for(fake.submit(name="all", deterministic=False), "succeeded")
+    assert "deterministic" in problem(fake.post(f"/v1/jobs/{free['id']}/verify"), 409, "conflict")["detail"]
+    on_cpu = fake.wait_for(fake.submit(name="all", deterministic=False, device="cpu"), "succeeded")
+    assert fake.wait_for(verify(fake, on_cpu), "succeeded")["verification"]["result"] == "identical"
+
+
 def test_without_an_answer(fake, done):
     """A verification that is cancelled is unfinished; another try takes it up again."""
     blocker = fake.submit(name="hello,wait")

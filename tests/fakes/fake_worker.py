@@ -191,7 +191,7 @@ class Fake:
         self.hello()
 
     def hello(self, protocol=3):
-        self.line("hello", protocol=protocol, program="0.1.0", backend="ref", backend_version=self.told("other-version", "0"), algorithms="", device="fake",
+        self.line("hello", protocol=protocol, program="0.1.0", backend="ref" if self.gpu is None else "cudnn", backend_version=self.told("other-version", "0"), algorithms="", device="fake",
                   device_id=self.start["device"], precision="f32", threads=1, data_sha256="d" * 64, train_images=6, validation_images=2 if self.validates else 0,
                   test_images=4, initial=self.initial(), parameters=10, memory_bytes=1000,
                   resumed={"epoch": self.done_epochs, "step": 0} if self.done_epochs else None)
