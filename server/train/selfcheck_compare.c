@@ -239,9 +239,11 @@ int check_step(struct selfcheck *check, enum spec_precision precision, struct ba
 
 /* --- the curve of losses --- */
 
+/* Few images and a small learning rate: the loss falls by more than half, and trainings that round differently stay together (on
+ * a processor to 6e-5 in f32 and to 2e-3 in bf16; with ten times the rate they part). */
 static const char curve_net[] =
-    "{\"dataset\": \"shapes\", \"batch_size\": 32, \"seed\": 7, "
-    "\"augment\": {\"crop\": 4, \"flip\": true}, \"schedule\": {\"kind\": \"constant\", \"lr\": 0.05}, "
+    "{\"dataset\": \"shapes\", \"train_limit\": 64, \"batch_size\": 32, \"seed\": 7, "
+    "\"augment\": {\"crop\": 0, \"flip\": false}, \"schedule\": {\"kind\": \"constant\", \"lr\": 0.006}, "
     "\"model\": {\"preset\": \"resnet8\", \"width\": 0.5}}";
 enum { CURVE_STEPS = 100, CURVE_STEPS_BRIEF = 10 };
 
@@ -273,7 +275,6 @@ static int make_truth(struct selfcheck *check, int steps, struct err *err) {
     return 0;
 }
 
-/* Single losses of trainings that round differently drift apart; their course does not. */
 static double mean_of_last(const double *losses, int steps) {
     double sum = 0;
     for (int i = steps - steps / 4; i < steps; i++)
@@ -282,13 +283,14 @@ static double mean_of_last(const double *losses, int steps) {
 }
 
 int check_curve(struct selfcheck *check, enum spec_precision precision, struct backend_check *item, struct err *err) {
+    static const double limit[] = {[PRECISION_F32] = 0.005, [PRECISION_BF16] = 0.03, [PRECISION_TF32] = 0.01};
     int steps = check->brief ? CURVE_STEPS_BRIEF : CURVE_STEPS;
     double losses[CURVE_STEPS];
     if (make_truth(check, steps, err) != 0 ||
         train_curve(check, &(struct pupil_options){.precision = precision}, steps, losses, err) != 0)
         return -1;
     double here = mean_of_last(losses, steps), there = mean_of_last(check->curve, steps);
-    item_at_most(item, fabs(here - there) / there, 0.1);
+    item_at_most(item, fabs(here - there) / there, limit[precision]);
     snprintf(item->text, sizeof item->text, "%d steps: from a loss of %.4f to %.4f, on ref to %.4f (mean of the last quarter)",
              steps, losses[0], here, there);
     return 0;

@@ -80,12 +80,13 @@ static int memory_used(const struct selfcheck *check, int64_t *ret_bytes, struct
 
 /* Networks come and go; of what a device holds afterwards, none may be theirs. Its libraries keep what the first one took. */
 int check_given_back(struct selfcheck *check, enum spec_precision precision, struct backend_check *item, struct err *err) {
-    enum { ROUNDS = 5, MIB = 1 << 20 };
+    enum { MIB = 1 << 20 };
+    const int rounds = check->brief ? 2 : 10;
     struct lesson lesson;
     int64_t before = -1, after = -1;
     (void)precision;
     int rc = lesson_init(&lesson, check, small, err);
-    for (int i = 0; rc == 0 && i <= ROUNDS; i++) {
+    for (int i = 0; rc == 0 && i <= rounds; i++) {
         rc = train_some(check, &lesson, err);
         if (rc == 0 && i == 0)
             rc = memory_used(check, &before, err);
@@ -101,7 +102,7 @@ int check_given_back(struct selfcheck *check, enum spec_precision precision, str
     snprintf(item->text, sizeof item->text,
              item->skipped ? "the driver does not tell how much memory is used"
                            : "MiB more in use after %d networks than after one; other programs on the device count, too",
-             ROUNDS + 1);
+             rounds + 1);
     return 0;
 }
 

@@ -118,9 +118,9 @@ void pupil_done(struct pupil *pupil) {
 static struct backend_batch next_batch(struct pupil *pupil, int step, const struct augment *augment) {
     const struct lesson *lesson = pupil->lesson;
     bool mixes = augment->mixup > 0;
-    int n = lesson->spec.batch_size;
+    int n = lesson->spec.batch_size, limit = lesson->spec.train_limit, images = limit > 0 ? limit : lesson->data->train.n;
     for (int i = 0; i < n; i++)
-        pupil->samples[i] = (uint32_t)((step * n + i) % lesson->data->train.n);
+        pupil->samples[i] = (uint32_t)((step * n + i) % images);
     struct batch made = {.n = n,
                          .samples = pupil->samples,
                          .images = pupil->images,

@@ -48,7 +48,7 @@ struct lesson {
     const struct data *data;
 };
 
-/* spec: JSON of a job. lesson_done accepts zeroed memory. */
+/* spec: JSON of a job; its train_limit says how many of the images it trains on. lesson_done accepts zeroed memory. */
 int lesson_init(struct lesson *lesson, const struct selfcheck *check, const char *spec, struct err *err);
 void lesson_done(struct lesson *lesson);
 

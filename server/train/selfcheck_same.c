@@ -5,9 +5,9 @@
 
 #include "server/train/selfcheck_private.h"
 
-enum { STEPS = 10 };
+enum { STEPS = 10, STEPS_BRIEF = 6 };
 
-static const char net[] = "{\"dataset\": \"shapes\", \"batch_size\": 16, \"seed\": 9, \"label_smoothing\": "
+static const char net[] = "{\"dataset\": \"shapes\", \"batch_size\": 8, \"seed\": 9, \"label_smoothing\": "
                           "0.1, \"average_decay\": 0.99, "
                           "\"augment\": {\"crop\": 4, \"flip\": true, \"rotation\": 15, \"brightness\": 0.3, \"contrast\": 0.3, "
                           "\"cutout\": 8, \"mixup\": 0.4}, "
@@ -17,12 +17,13 @@ static const char net[] = "{\"dataset\": \"shapes\", \"batch_size\": 16, \"seed\
 struct twins {
     struct lesson lesson;
     struct pupil one, other;
+    int steps;
     double losses[2][STEPS];
 };
 
 static int twins_init(struct twins *twins, const struct selfcheck *check, const struct pupil_options *one,
                       const struct pupil_options *other, struct err *err) {
-    *twins = (struct twins){0};
+    *twins = (struct twins){.steps = check->brief ? STEPS_BRIEF : STEPS};
     if (lesson_init(&twins->lesson, check, net, err) != 0 || pupil_init(&twins->one, check, &twins->lesson, one, err) != 0)
         return -1;
     return pupil_init(&twins->other, check, &twins->lesson, other, err);
@@ -39,13 +40,13 @@ static int compare(struct twins *twins, const char *what, struct backend_check *
     if (pupil_take(&twins->one, err) != 0 || pupil_take(&twins->other, err) != 0)
         return -1;
     int step = 0;
-    while (step < STEPS && twins->losses[0][step] == twins->losses[1][step])
+    while (step < twins->steps && twins->losses[0][step] == twins->losses[1][step])
         step++;
-    item_passes(item, step == STEPS && pupil_equal(&twins->one, &twins->other));
+    item_passes(item, step == twins->steps && pupil_equal(&twins->one, &twins->other));
     if (item->passed)
         snprintf(item->text, sizeof item->text, "%s: after %d steps the same bits in all weights and the optimizer's state", what,
-                 STEPS);
-    else if (step < STEPS)
+                 twins->steps);
+    else if (step < twins->steps)
         snprintf(item->text, sizeof item->text, "%s: the loss of step %d is %.9g and %.9g", what, step + 1,
                  twins->losses[0][step], twins->losses[1][step]);
     else
@@ -54,9 +55,9 @@ static int compare(struct twins *twins, const char *what, struct backend_check *
 }
 
 static int train_both(struct twins *twins, struct err *err) {
-    return pupil_train(&twins->one, 0, STEPS, twins->losses[0], err) != 0
+    return pupil_train(&twins->one, 0, twins->steps, twins->losses[0], err) != 0
                ? -1
-               : pupil_train(&twins->other, 0, STEPS, twins->losses[1], err);
+               : pupil_train(&twins->other, 0, twins->steps, twins->losses[1], err);
 }
 
 static int run_twins(struct selfcheck *check, const struct pupil_options *one, const struct pupil_options *other,
@@ -96,7 +97,7 @@ int check_repeated(struct selfcheck *check, enum spec_precision precision, struc
         pupil_done(&twins.other);
         rc = pupil_init(&twins.other, check, &twins.lesson, &options, err);
         if (rc == 0)
-            rc = pupil_train(&twins.other, 0, STEPS, twins.losses[1], err);
+            rc = pupil_train(&twins.other, 0, twins.steps, twins.losses[1], err);
         if (rc == 0)
             rc = compare(&twins, "three runs", item, err);
     }
@@ -104,23 +105,23 @@ int check_repeated(struct selfcheck *check, enum spec_precision precision, struc
     return rc;
 }
 
-/* The second half in a new plan, to which weights and state were given, as a job goes on from its checkpoint. */
+/* The rest in a new plan, to which weights and state were given, as a job goes on from its checkpoint. */
 int check_resumed(struct selfcheck *check, enum spec_precision precision, struct backend_check *item, struct err *err) {
-    const int half = STEPS / 2;
+    enum { FIRST = STEPS_BRIEF / 2 };
     struct pupil_options options = {.precision = precision};
     struct pupil next = {0};
     struct twins twins;
     int rc = twins_init(&twins, check, &options, &options, err);
     if (rc == 0)
-        rc = pupil_train(&twins.one, 0, STEPS, twins.losses[0], err);
+        rc = pupil_train(&twins.one, 0, twins.steps, twins.losses[0], err);
     if (rc == 0)
-        rc = pupil_train(&twins.other, 0, half, twins.losses[1], err);
+        rc = pupil_train(&twins.other, 0, FIRST, twins.losses[1], err);
     if (rc == 0)
         rc = pupil_take(&twins.other, err);
     if (rc == 0)
         rc = pupil_init(&next, check, &twins.lesson, &options, err);
-    if (rc == 0 &&
-        (pupil_give(&next, &twins.other, err) != 0 || pupil_train(&next, half, STEPS - half, twins.losses[1] + half, err) != 0))
+    if (rc == 0 && (pupil_give(&next, &twins.other, err) != 0 ||
+                    pupil_train(&next, FIRST, twins.steps - FIRST, twins.losses[1] + FIRST, err) != 0))
         rc = -1;
     pupil_done(&twins.other);
     twins.other = next;
