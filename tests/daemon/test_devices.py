@@ -98,7 +98,9 @@ def test_refusals_name_what_there_is(gpus, problem):
 def test_a_gpus_worker_sees_that_gpu_alone(make_gpus):
     gpus = make_gpus(check="pass", CUDA_VISIBLE_DEVICES="0,1", RESIDUUM_GPU_FEATURES="none-of-the-operators")
     job = gpus.wait_for(gpus.submit(name="environment,all", device="GPU-b"), "succeeded")
-    told = dict(line.split("=", 1) for line in (gpus.data / "jobs" / job["id"] / "environment").read_text().splitlines())
+    lines = (gpus.data / "jobs" / job["id"] / "environment").read_text().splitlines()
+    told = dict(line.split("=", 1) for line in lines)
+    assert len(told) == len(lines)
     assert told["CUDA_VISIBLE_DEVICES"] == "GPU-b" and told["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
     assert told["RESIDUUM_PLAN_CACHE"] == f"{gpus.data}/plan-cache" and told["RESIDUUM_GPU_FEATURES"] == "fused-norm"
     own = gpus.wait_for(gpus.submit(name="environment,all", device="cpu"), "succeeded")
@@ -264,6 +266,23 @@ def test_a_job_goes_to_the_gpu_that_has_room(make_gpus):
     assert running_on(small, jobs[0]) == "GPU-b"
     assert running_on(small, held(small)) == "GPU-a"
     assert small.job(jobs[1])["state"] == "queued"
+
+
+def test_a_drained_gpu_has_no_room_while_another_works(make_gpus, problem):
+    """What fits the drained one only is refused; once all are drained, it waits for the one that it fits."""
+    small = make_gpus(probe="small")
+    medium = {"dataset": "fashion-mnist", "model": "resnet18", "batch_size": 512, "backend": "cudnn"}
+    small.submit(medium, name=f"{BROKEN}|all", device="GPU-b")
+    until(lambda: devices(small)["GPU-b"]["state"] == "drained", 30, "the drain")
+    assert "2.00 GiB" in problem(small.post("/v1/jobs", medium), 422, "unsupported-here", "/batch_size")["errors"][0]["detail"]
+    small.submit(name=f"{BROKEN}|all", device="GPU-a")
+    until(lambda: devices(small)["GPU-a"]["state"] == "drained", 30, "the second drain")
+    waiting = small.submit(medium, name="all")
+    assert small.post("/v1/devices/GPU-a/resume").status_code == 200
+    assert small.wait_for(small.submit(name="all"), "succeeded")["device"] == "GPU-a"
+    assert small.job(waiting)["state"] == "queued"
+    assert small.post("/v1/devices/GPU-b/resume").status_code == 200
+    assert small.wait_for(waiting, "succeeded")["device"] == "GPU-b"
 
 
 def test_plan_for_any_gpu(gpus, contract, problem):

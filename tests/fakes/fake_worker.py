@@ -184,7 +184,8 @@ class Fake:
         return {"taken": ["fc"], "fresh": []}
 
     def environment(self):
-        self.save("environment", "".join(f"{name}={value}\n" for name, value in os.environ.items()).encode())
+        with open("/proc/self/environ", "rb") as file:  # as it came: what is set twice stands there twice
+            self.save("environment", file.read().replace(b"\0", b"\n"))
 
     def astray(self):
         self.start["device"] = "GPU-x"
