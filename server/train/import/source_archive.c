@@ -134,15 +134,27 @@ static int open_once(struct tape *tape, struct err *err) {
     return 0;
 }
 
+/* A tar ends with blocks of zeros; libarchive takes one for whole that was cut between two entries. before: how far it was read
+ * when the last entry had been. */
+static int check_end(struct tape *tape, int64_t before, struct err *err) {
+    enum { BLOCK = 512 };
+    bool tar = (archive_format(tape->archive) & ARCHIVE_FORMAT_BASE_MASK) == ARCHIVE_FORMAT_TAR;
+    int64_t end = (before + BLOCK - 1) / BLOCK * BLOCK + BLOCK;
+    if (!tar || archive_filter_bytes(tape->archive, 0) >= end)
+        return 0;
+    return err_set(err, ERR_DATA, "the archive is cut short: its end is not marked");
+}
+
 static int archive_next(void *self, const char **ret_name, struct err *err) {
     struct tape *tape = self;
     *ret_name = NULL;
     if (open_once(tape, err) != 0)
         return -1;
     while (*ret_name == NULL) {
+        int64_t before = archive_filter_bytes(tape->archive, 0);
         int rc = archive_read_next_header(tape->archive, &tape->entry);
         if (rc == ARCHIVE_EOF)
-            return 0;
+            return check_end(tape, before, err);
         if (rc != ARCHIVE_OK && rc != ARCHIVE_WARN)
             return failure(tape, err);
         if (guard_entry(tape->guard, err) != 0 || look(tape, ret_name, err) != 0)
