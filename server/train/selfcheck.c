@@ -58,7 +58,11 @@ static int prepare_check(struct selfcheck *check, enum spec_backend backend, str
 
 /* --- the items --- */
 
-enum { ALL_PRECISIONS = 1 << PRECISION_F32 | 1 << PRECISION_BF16 | 1 << PRECISION_TF32, F32 = 1 << PRECISION_F32 };
+enum {
+    ALL_PRECISIONS = 1 << PRECISION_F32 | 1 << PRECISION_BF16 | 1 << PRECISION_TF32,
+    F32 = 1 << PRECISION_F32,
+    BF16 = 1 << PRECISION_BF16
+};
 
 /* In which of its precisions an item runs: in all, or only in the one that is the fastest here. */
 enum choice { EACH, EACH_IF_LONG, FASTEST };
@@ -76,6 +80,8 @@ static const struct row {
     {"a step against ref", check_step, NULL, ALL_PRECISIONS, false, false, EACH},
     {"images on the device", check_images, NULL, F32, true, false, EACH},
     {"captured steps", check_captured, "captured-steps", ALL_PRECISIONS, true, false, FASTEST},
+    {"a step with fused batch norm", check_fused_step, FEATURE_FUSED_NORM, BF16, true, false, EACH},
+    {"captured, with fused batch norm", check_fused_captured, FEATURE_FUSED_NORM, BF16, true, false, EACH},
     {"repeated training", check_repeated, NULL, ALL_PRECISIONS, false, false, EACH_IF_LONG},
     {"training taken up again", check_resumed, NULL, ALL_PRECISIONS, false, false, FASTEST},
     {"course of the loss", check_curve, NULL, ALL_PRECISIONS, false, false, EACH_IF_LONG},
@@ -123,7 +129,7 @@ static void run_rows(struct selfcheck *check) {
 /* A module's items name what they allow: an item of cuDNN's fused batch norm begins so. */
 static void module_item(void *arg, const struct backend_check *item) {
     static const char fused[] = "fused batch norm";
-    report_item(arg, item, strncmp(item->item, fused, sizeof fused - 1) == 0 ? "fused-norm" : NULL);
+    report_item(arg, item, strncmp(item->item, fused, sizeof fused - 1) == 0 ? FEATURE_FUSED_NORM : NULL);
 }
 
 static void run_module(struct selfcheck *check) {

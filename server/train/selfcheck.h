@@ -18,8 +18,9 @@ extern const char selfcheck_usage[];
  *    "at": "2026-11-24T08:00:00.000000Z", "brief": false, "passed": true, "features": ["fused-norm", "captured-steps"],
  *    "profile": {the device's properties, as in server/graph/profiles},
  *    "items": [{"item": "...", "passed": true, "skipped": false, "measured": 0.1, "limit": 1, "text": "..."}, ...]}
- * driver and cudnn are as the probe tells them; of another backend, "cudnn" is its version. A feature is what the items of that
- * name allow to be used. */
+ * driver and cudnn are as the probe tells them; of another backend, "cudnn" is its version. A feature may be
+ * used as all items that are about it have passed; "fused-norm" (batch norm by cuDNN) is the only one whose items may fail in a
+ * check that passes. */
 int selfcheck_run(int fd, const char *const *arguments);
 
 #endif

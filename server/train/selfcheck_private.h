@@ -20,18 +20,25 @@ struct selfcheck {
     struct data data; /* the images of all networks: some of the data set "shapes" */
     double *curve;    /* losses of the truth's longest training, made when they are first wanted */
     /* --- selfcheck_report.c --- */
-    json_t *items, *features; /* features: name: whether all its items have passed */
-    int failed, skipped;
-    bool lost; /* the device has failed: nothing more can be asked of it */
+    json_t *items, *features;      /* features: name: whether all its items have passed */
+    int failed, skipped, withheld; /* withheld: failed, too, but what they allow is not used then */
+    bool lost;                     /* the device has failed: nothing more can be asked of it */
 };
 
 /* --- selfcheck_report.c --- */
 
+/* Batch norm by cuDNN, as the environment's RESIDUUM_GPU_FEATURES calls it. */
+#define FEATURE_FUSED_NORM "fused-norm"
+
 int report_init(struct selfcheck *check, struct err *err);
 void report_done(struct selfcheck *check);
 
-/* Tells a finished item and keeps it. feature: what it allows when it has passed; NULL: nothing. */
+/* Tells a finished item and keeps it. feature: what it allows when it has passed; NULL: nothing. A device can do without
+ * FEATURE_FUSED_NORM: then it is not used, and no failure of the device. */
 void report_item(struct selfcheck *check, const struct backend_check *item, const char *feature);
+
+/* Whether the items so far allow a feature. */
+bool report_allows(const struct selfcheck *check, const char *feature);
 
 /* Writes the file and says the last sentence. Returns the exit code. */
 int report_end(struct selfcheck *check);
@@ -98,6 +105,9 @@ item_fn check_every_op, check_step, check_curve;
 
 /* --- selfcheck_same.c: items that compare bits --- */
 item_fn check_images, check_captured, check_repeated, check_resumed;
+
+/* --- selfcheck_fused.c: the two below once more, on a device that is opened with the feature "fused-norm" --- */
+item_fn check_fused_step, check_fused_captured;
 
 /* --- selfcheck_device.c: memory, endurance, speed --- */
 item_fn check_too_large, check_given_back, check_soak, check_speed;
