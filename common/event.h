@@ -5,7 +5,8 @@
  *   {"protocol": 3, "job": "job_...", "attempt": 1, "device": "cpu" or "GPU-1fdd...", "dir": "/abs/path/of/the/job",
  *    "epochs_known": 2, "dataset": null or {"dir": "/abs/path/of/an/imported/set"}, "spec": {canonical spec}}
  * "dataset" may be missing; null: the set of the spec is built in. With a "dir" (the "out" of an import) that one is trained on,
- * whatever name the spec gives. "device" is the id, as the probe tells it, of the one that the job was given: it trains there or nowhere. A worker on a GPU
+ * whatever name the spec gives.
+ * "device" is the id, as the probe tells it, of the one that the job was given: it trains there or nowhere. A worker on a GPU
  * finds in its environment CUDA_VISIBLE_DEVICES, which names that GPU alone, CUDA_DEVICE_ORDER, RESIDUUM_PLAN_CACHE (a folder for
  * finished plans), RESIDUUM_SELF_CHECK (the folder of the self-checks' records, server/train/selfcheck.h) and
  * RESIDUUM_GPU_FEATURES: what its record allows, names separated by commas, "" when no record fits driver and backend.
@@ -80,8 +81,8 @@
  *
  * `residuum-worker --inspect` answers one question about a network, on standard output, and exits with 0. Standard input: one
  * line,
- *   {"protocol": 3, "epoch": 3, "weights": "/abs/path/of/a/weights/file" or null, "dataset": as a job's, "spec": {canonical spec},
- *    "want": one of
+ *   {"protocol": 3, "epoch": 3, "weights": "/abs/path/of/a/weights/file" or null, "dataset": as a job's,
+ *    "spec": {canonical spec}, "want": one of
  *     {"maps": {"layers": ["conv1", ...], "channels": "0-15" or null, "image": 17}}     or, instead of "image",
  *       "pixels": [C][H][W] of 0 to 255 as the data set has them, [H][W] where it has one channel
  *     {"filters": {"layer": "conv1" or null: the first convolution, "channels": "0-15" or null}}
