@@ -334,7 +334,6 @@ struct state {
     struct {
         unsigned char *addresses, *shadow; /* the two reservations */
         size_t next;                       /* of the next allocation */
-        int poison;                        /* a file of poison, mapped into fresh memory */
         struct block *blocks;
         int blocks_n, blocks_room;
     } memory;

@@ -30,9 +30,12 @@ void memory_poison(void *at, size_t bytes) {
     memset(at, POISON, bytes);
 }
 
-/* A file whose pages are the fresh memory of all allocations, copied when written. */
+/* A file whose pages are the fresh memory of all allocations, copied when written. It is made once in a process. */
 static int poison_file(void) {
-    int file = memfd_create("poison", MFD_CLOEXEC);
+    static int file = -1;
+    if (file >= 0)
+        return file;
+    file = memfd_create("poison", MFD_CLOEXEC);
     void *at = file >= 0 && ftruncate(file, POISON_FILE) == 0 ? mmap(NULL, POISON_FILE, PROT_WRITE, MAP_SHARED, file, 0) : NULL;
     if (at == NULL || at == MAP_FAILED)
         violation("cannot make a file of %d bytes in memory", POISON_FILE);
@@ -45,7 +48,6 @@ void memory_init(void) {
     state()->memory.addresses = reserve();
     state()->memory.shadow = reserve();
     state()->memory.next = PAGE;
-    state()->memory.poison = poison_file();
 }
 
 bool memory_is_device(uint64_t address) {
@@ -158,7 +160,7 @@ static void map_shadow(const struct block *block) {
     unsigned char *at = memory_shadow(block->pages);
     for (size_t done = 0; done < block->pages_bytes; done += POISON_FILE) {
         size_t bytes = block->pages_bytes - done < POISON_FILE ? block->pages_bytes - done : POISON_FILE;
-        if (mmap(at + done, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED, state()->memory.poison, 0) == MAP_FAILED)
+        if (mmap(at + done, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED, poison_file(), 0) == MAP_FAILED)
             violation("no memory for the double itself (%zu bytes)", bytes);
     }
 }
@@ -305,7 +307,6 @@ void memory_done(void) {
     free(state()->memory.blocks);
     munmap(state()->memory.addresses, RESERVED);
     munmap(state()->memory.shadow, RESERVED);
-    close(state()->memory.poison);
 }
 
 void memory_fill(struct gpu_driver *driver) {
