@@ -71,6 +71,27 @@ static void look_at_devices(struct search *search, const json_t *devices) {
     }
 }
 
+/* Why a backend that is installed cannot be used, as the probe said; NULL: it did not. */
+static const char *why_unusable(const json_t *devices, const char *backend) {
+    size_t i, k;
+    json_t *device, *item;
+    json_array_foreach(json_object_get(devices, "items"), i, device) {
+        json_array_foreach(json_object_get(device, "unusable"), k, item) {
+            const char *name = json_string_value(json_object_get(item, "name"));
+            if (name != NULL && strcmp(name, backend) == 0)
+                return json_string_value(json_object_get(item, "reason"));
+        }
+    }
+    return NULL;
+}
+
+static int refuse_backend(const struct search *search, const json_t *devices, struct err *err) {
+    const char *wanted = spec_backend_name(search->spec->backend), *why = why_unusable(devices, wanted);
+    return err_at(err, ERR_UNSUPPORTED, "/backend", "no device here has backend \"%s\"; there is %s%s%.300s", wanted,
+                  search->backends.text[0] != '\0' ? search->backends.text : "none", why != NULL ? ". The reason: " : "",
+                  why != NULL ? why : "");
+}
+
 static int check_dataset(const json_t *datasets, const struct spec *spec, struct err *err) {
     const json_t *entry = json_object_get(datasets, spec->dataset);
     const char *reason = json_string_value(json_object_get(entry, "reason"));
@@ -93,8 +114,7 @@ int offer_check_probe(const json_t *devices, const json_t *datasets, const struc
         return err_at(err, ERR_UNSUPPORTED, "/device", "there is no device \"%s\" here; there is %s", spec->device,
                       search.devices.text);
     if (!search.backend_found)
-        return err_at(err, ERR_UNSUPPORTED, "/backend", "no device here has backend \"%s\"; there is %s",
-                      spec_backend_name(spec->backend), search.backends.text[0] != '\0' ? search.backends.text : "none");
+        return refuse_backend(&search, devices, err);
     if (!search.precision_found)
         return err_at(err, ERR_UNSUPPORTED, "/precision",
                       "no device here offers precision \"%s\" with backend \"%s\"; there is %s",

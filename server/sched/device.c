@@ -69,7 +69,6 @@ void device_drain(struct sched *sched, const char *id, const char *reason) {
         return;
     snprintf(device->drained, sizeof device->drained, "%s", reason[0] != '\0' ? reason : "no reason was told");
     log_line("error", "device-drained", "device", id, "reason", device->drained, (char *)NULL);
-    sched_look(sched); /* jobs that were for it may now be another one's */
 }
 
 /* --- as the API shows it --- */

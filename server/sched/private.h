@@ -57,7 +57,8 @@ void devices_free(struct sched *sched);
 struct device *device_find(const struct sched *sched, const char *id); /* NULL: unknown */
 const json_t *device_card(const struct sched *sched, const char *id);  /* what the probe said of it; NULL: nothing */
 
-/* No job is given to it until a person, or a restart, takes it back. Nothing is done to the device itself. */
+/* No job is given to it until a person, or a restart, takes it back. Nothing is done to the device itself.
+ * The end of what drains it, an attempt or a self-check, has all devices look for jobs. */
 void device_drain(struct sched *sched, const char *id, const char *reason);
 
 /* --- check.c: self-checks of GPUs --- */

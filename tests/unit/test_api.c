@@ -147,10 +147,11 @@ static void test_hosts(void **state) {
 /* --- offers --- */
 
 static json_t *devices(const char *state) {
-    json_t *value = json_pack("{s:s, s:[{s:s, s:I, s:[{s:s, s:[s,s]}, {s:s, s:[s]}]}, {s:s, s:I, s:[{s:s, s:[s]}]}]}", "state",
-                              state, "items", "id", "cpu", "memory_bytes", (json_int_t)1000 << 20, "backends", "name", "onednn",
-                              "precisions", "f32", "bf16", "name", "ref", "precisions", "f32", "id", "cpu2", "memory_bytes",
-                              (json_int_t)4000 << 20, "backends", "name", "ref", "precisions", "f32");
+    json_t *value =
+        json_pack("{s:s, s:[{s:s, s:[{s:s, s:s}], s:I, s:[{s:s, s:[s,s]}, {s:s, s:[s]}]}, {s:s, s:I, s:[{s:s, s:[s]}]}]}",
+                  "state", state, "items", "id", "cpu", "unusable", "name", "cudnn", "reason", "no driver", "memory_bytes",
+                  (json_int_t)1000 << 20, "backends", "name", "onednn", "precisions", "f32", "bf16", "name", "ref", "precisions",
+                  "f32", "id", "cpu2", "memory_bytes", (json_int_t)4000 << 20, "backends", "name", "ref", "precisions", "f32");
     assert_non_null(value);
     return value;
 }
@@ -165,7 +166,7 @@ static const struct offer_case {
     {BACKEND_AUTO, PRECISION_F32, 100, NULL, NULL},
     {BACKEND_AUTO, PRECISION_BF16, 100, NULL, NULL},
     {BACKEND_REF, PRECISION_F32, 3999, NULL, NULL}, /* the second device has room */
-    {BACKEND_CUDNN, PRECISION_F32, 1, "/backend", "there is onednn, ref"},
+    {BACKEND_CUDNN, PRECISION_F32, 1, "/backend", "there is onednn, ref. The reason: no driver"},
     {BACKEND_REF, PRECISION_BF16, 1, "/precision", "there is f32"},
     {BACKEND_ONEDNN, PRECISION_F32, 1001, "/batch_size", "needs about 1001 MiB, the largest device here has 1000 MiB"},
     {BACKEND_AUTO, PRECISION_F32, 4001, "/batch_size", "has 4000 MiB"},
