@@ -149,6 +149,14 @@ static void forked(void) {
     work_done(&work);
 }
 
+static void event_of_an_old_capture(void) {
+    struct work work = work_new();
+    begin(&work);
+    work.gpu.driver.cuEventRecord(work.event, work.gpu.stream);
+    end(&work);
+    work.gpu.driver.cuStreamWaitEvent(work.other, work.event, 0);
+}
+
 static void captured_race(void) {
     struct work work = work_new();
     begin(&work);
@@ -282,6 +290,7 @@ static void rules_are_broken(void **unused) {
     expect(stream_destroyed, NULL, "uses a stream that was destroyed");
     expect(event_leaked, NULL, "a event was never destroyed");
     expect(captured_race, NULL, "race: ");
+    expect(event_of_an_old_capture, NULL, "the event was recorded in a capture that is over");
     expect(pageable_in_capture, NULL, "memory that is not pinned");
     expect(freed_before_replay, NULL, "residuum_add, a: 256 bytes from byte 0 of a freed block");
     expect(graph_leaked, NULL, "executable graph was never destroyed");

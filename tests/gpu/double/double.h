@@ -35,9 +35,8 @@ struct options {
     size_t memory_bytes; /* RESIDUUM_DOUBLE_MEMORY: bytes of each device, 16 GiB */
     uint64_t seed;       /* RESIDUUM_DOUBLE_SEED: in which order what may go in any order goes; 0: as it came */
     bool own_cudnn;      /* RESIDUUM_DOUBLE_CUDNN=own: not the real cuDNN, even where it is installed */
-    /* RESIDUUM_DOUBLE_FAULT: "oom:3" "sticky:700@120" "ecc@9" "lost@9" "remap@9" "hang@9" "capture" "wrong:norm_apply@3", or
-     * /PATH of a file of that
-     */
+    /* RESIDUUM_DOUBLE_FAULT: "oom:3" "sticky:700@120" "ecc@9" "lost@9" "remap@9" "hang@9" "capture" "wrong:norm_apply@3", or the
+     * path of a file of that, beginning with "/" */
     struct {
         enum fault_kind kind;
         int code;
@@ -107,8 +106,8 @@ bool memory_is_device(uint64_t address);
 size_t memory_left(CUdeviceptr at);
 void memory_describe(uint64_t address, char *ret_text, size_t size);
 void memory_poison(void *at, size_t bytes);
-/* With ASan: only these n parts of device memory may be touched until memory_release. */
 struct access;
+/* With ASan: of the blocks of these n parts only the parts may be touched until memory_release. */
 void memory_restrict(const struct access *accesses, int n);
 void memory_release(void);
 void memory_init(void);
@@ -251,7 +250,7 @@ void fault_result(const struct op *op);
 /* Whether the fault of a kind is there, in this process or since another one (PATH.happened). */
 bool fault_happened(enum fault_kind kind);
 
-/* --- descriptor.c, real.c, validate.c: cuDNN --- */
+/* --- descriptor.c, handle.c, validate.c: cuDNN --- */
 
 struct attribute {
     cudnnBackendAttributeName_t name;

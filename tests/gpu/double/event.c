@@ -55,6 +55,8 @@ static CUresult wait_for(CUstream stream, CUevent event, unsigned int flags) {
         return call_end("cuStreamWaitEvent", result);
     if (!event->recorded)
         violation("cuStreamWaitEvent: the event was never recorded, so nothing is waited for");
+    if (event->capture != NULL && event->capture != state()->capture)
+        violation("cuStreamWaitEvent: the event was recorded in a capture that is over");
     if (stream->capture != event->capture && stream->capture != NULL) {
         stream->capture->invalidated = true;
         return call_end("cuStreamWaitEvent", CUDA_ERROR_STREAM_CAPTURE_ISOLATION);
