@@ -208,6 +208,9 @@ $(TESTS): $(B)/%: $(O)/%.o $$(UNIT_$$(call test_name,$$@))
 $(B)/bench_train: $(O)/tests/bench/bench_train.o $(GRAPH) $(COMMON)
 	$(CC) $(ALL_LDFLAGS) -o $@ $^ -ljansson -ldl -lm
 
+$(B)/import_decode: $(O)/tests/bench/import_decode.o
+	$(CC) $(ALL_LDFLAGS) -o $@ $^ -larchive -ljpeg
+
 tests: $(TESTS) $(if $(CUDNN_FOUND),$(B)/tests/gpu/plan_check)
 
 deps: ## install what building and the demo need (apt, on Debian and Ubuntu)
@@ -243,9 +246,10 @@ check-gpu-plans: deps-check ## every plan of cuDNN for every preset, fused batch
 	RESIDUUM_PLAN_CACHE=$(B)/plans $(B)/tests/gpu/plan_check --norm
 
 bench: deps-bench ## training speed against PyTorch, what the service adds to it; to build/bench.json, build/bench-service.json
-	$(AGAIN) all $(B)/bench_train
+	$(AGAIN) all $(B)/bench_train $(B)/import_decode
 	$(PYTHON) tests/bench/bench.py
 	$(PYTHON) tests/bench/service.py
+	$(PYTHON) tests/bench/import.py
 
 bench-gpu: deps ## on a machine with a GPU: training speed against PyTorch on it (TORCH=PYTHON), time to 94 % on CIFAR-10
 	$(AGAIN) all $(B)/bench_train

@@ -25,6 +25,9 @@ UNIT_graph_layers := $(GRAPH) $(COMMON)
 UNIT_LDFLAGS_graph_layers := -Wl,--wrap=calloc,--wrap=realloc
 UNIT_ops := $(patsubst %,$(O)/tests/ops/%.o,against cases compare fd random rig training values) $(GRAPH) $(COMMON)
 UNIT_plans := $(patsubst %,$(O)/tests/ops/%.o,cases rig values) $(GRAPH) $(COMMON)
+UNIT_import_names := $(O)/server/train/import/names.o $(COMMON)
+UNIT_LDFLAGS_import_names := -Wl,--wrap=calloc,--wrap=realloc
+UNIT_import_sandbox := $(patsubst %,$(O)/server/train/import/%.o,sandbox landlock seccomp) $(COMMON)
 UNIT_layers := $(O)/tests/unit/alloc_rig.o $(O)/server/train/layers.o $(COMMON)
 UNIT_LDFLAGS_layers := -Wl,--wrap=malloc,--wrap=calloc
 UNIT_loop := $(COMMON)
