@@ -8,11 +8,22 @@
 
 /* --- how far two tensors are apart --- */
 
-/* The farthest so far, and which. */
+/* The farthest so far, and which. What is no number is the farthest. */
+struct farthest {
+    double value;
+    char of[GRAPH_NAME_MAX + 40];
+};
+
+static void note(struct farthest *farthest, double value, const char *of) {
+    if (isnan(farthest->value) || value <= farthest->value)
+        return;
+    farthest->value = value;
+    snprintf(farthest->of, sizeof farthest->of, "%s", of);
+}
+
 struct worst {
-    bool weights_only;               /* of gradients: leaves out those of biases, gamma and beta */
-    double error, angle, ratio;      /* |a - b| / |b|; 1 - cosine; | |a| / |b| - 1 | */
-    const char *error_of, *angle_of; /* ratio: not told */
+    bool weights_only;                   /* of gradients: leaves out those of biases, gamma and beta */
+    struct farthest error, angle, ratio; /* |a - b| / |b|; 1 - cosine; | |a| / |b| - 1 | */
 };
 
 static double square(double x) {
@@ -28,19 +39,12 @@ static void compare(struct worst *worst, const char *name, const float *a, const
         ab += (double)a[i] * (double)b[i];
         difference += square((double)a[i] - (double)b[i]);
     }
-    double norm = fmax(sqrt(bb), floor), error = sqrt(difference) / norm;
-    if (!(error <= worst->error)) { /* also when it is no number */
-        worst->error = error;
-        worst->error_of = name;
-    }
-    if (sqrt(bb) < floor)
+    double norm = sqrt(bb);
+    note(&worst->error, sqrt(difference) / fmax(norm, floor), name);
+    if (norm < floor)
         return;
-    double angle = aa > 0 ? 1 - ab / sqrt(aa * bb) : 1;
-    if (!(angle <= worst->angle)) {
-        worst->angle = angle;
-        worst->angle_of = name;
-    }
-    worst->ratio = fmax(worst->ratio, fabs(sqrt(aa) / norm - 1));
+    note(&worst->angle, aa == 0 ? 1 : 1 - ab / sqrt(aa * bb), name);
+    note(&worst->ratio, fabs(sqrt(aa) / norm - 1), name);
 }
 
 /* --- gradients --- */
@@ -191,15 +195,15 @@ static int one_optimizer(const struct selfcheck *check, const char *kind, struct
 
 int check_every_op(struct selfcheck *check, enum spec_precision precision, struct backend_check *item, struct err *err) {
     static const char *const kinds[] = {"sgd", "adam", "adamw", "rmsprop"};
-    struct worst worst = {.error_of = "nothing"};
+    struct worst worst = {0};
     (void)precision;
     for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++)
         if (one_optimizer(check, kinds[i], &worst, err) != 0)
             return -1;
-    item_at_most(item, worst.error, 1e-4);
+    item_at_most(item, worst.error.value, 1e-4);
     snprintf(item->text, sizeof item->text,
              "one step of a network of all operations, with every optimizer: loss, gradients, new values; the farthest is %s",
-             worst.error_of);
+             worst.error.of);
     return 0;
 }
 
@@ -218,19 +222,19 @@ static const struct limits {
 
 int check_step(struct selfcheck *check, enum spec_precision precision, struct backend_check *item, struct err *err) {
     const struct limits *limit = &limits[precision];
-    struct worst worst = {.weights_only = limit->weights_only, .angle_of = "none"};
+    struct worst worst = {.weights_only = limit->weights_only};
     struct pair pair;
     int rc = pair_init(&pair, check, resnet, precision, err);
     if (rc == 0)
         rc = gradients_of_both(&pair.pupil, &pair.truth, &worst, err);
     if (rc == 0) {
-        item_at_most(item, worst.angle, limit->angle);
-        item->passed = item->passed && loss_error(&pair) <= limit->loss && worst.ratio <= limit->ratio;
+        item_at_most(item, worst.angle.value, limit->angle);
+        item->passed = item->passed && loss_error(&pair) <= limit->loss && worst.ratio.value <= limit->ratio;
         snprintf(
             item->text, sizeof item->text,
-            "1 - cosine of the gradients of each %s, the largest of %s; norms differ by %.1e at most (limit %g), the loss by "
+            "1 - cosine of the gradients of each %s, the largest of %.60s; norms differ by %.1e at most (limit %g), the loss by "
             "%.1e (limit %g)",
-            limit->weights_only ? "weight" : "parameter", worst.angle_of, worst.ratio, limit->ratio, loss_error(&pair),
+            limit->weights_only ? "weight" : "parameter", worst.angle.of, worst.ratio.value, limit->ratio, loss_error(&pair),
             limit->loss);
     }
     pair_done(&pair);

@@ -1,4 +1,5 @@
 /* The self-check of cuDNN's convolutions: each plan against our own kernel on the same device, and against itself. */
+#include <math.h>
 #include <stdio.h>
 
 #include "server/backend/cudnn/check.h"
@@ -143,7 +144,7 @@ static int64_t made_count(const struct conv_key *key) {
 static void note(struct findings *findings, const struct conv_key *key, const struct conv_plan *plan, double distance,
                  bool same) {
     findings->compared++;
-    if (findings->unrepeatable || (same && distance <= findings->worst))
+    if (findings->unrepeatable || isnan(findings->worst) || (same && distance <= findings->worst))
         return;
     findings->worst = distance;
     findings->worst_key = *key;

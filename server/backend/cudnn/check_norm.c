@@ -188,7 +188,7 @@ static void compare_sides(struct comparison *comparison, struct findings *findin
         double distance =
             results[i].made ? check_distance(&comparison->tensors, results[i].a, results[i].b, results[i].count, results[i].bf16)
                             : 0;
-        if (!(distance <= findings->worst)) {
+        if (!isnan(findings->worst) && !(distance <= findings->worst)) {
             findings->worst = distance;
             findings->of = results[i].name;
             findings->key = comparison->key;
