@@ -143,6 +143,8 @@ $(O)/server/backend/cudnn/%.o: ALL_CFLAGS += $(CUDNN_CFLAGS)
 $(O)/tests/gpu/%.o: ALL_CFLAGS += $(CUDNN_CFLAGS)
 
 $(O)/server/backend/onednn/%.o: ALL_CFLAGS += -fopenmp -O3
+# Loops over every pixel of a data set.
+$(O)/server/train/measure.o $(O)/server/train/import/resize.o: ALL_CFLAGS += -O3
 # As nvcc's --fmad=false: the same arithmetic on both sides.
 $(O)/server/backend/cudnn/kernels/%.o: ALL_CFLAGS += -ffp-contract=off
 

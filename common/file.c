@@ -12,6 +12,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+enum { PARTS_AT_ONCE = 256 };
+
 static int join(char *ret_path, size_t size, const char *dir, const char *name, const char *suffix, struct err *err) {
     int n = snprintf(ret_path, size, "%s/%s%s", dir, name, suffix);
     if (n < 0 || (size_t)n >= size)
@@ -19,15 +21,23 @@ static int join(char *ret_path, size_t size, const char *dir, const char *name, 
     return 0;
 }
 
-static int write_all(int fd, const char *data, size_t size) {
-    while (size > 0) {
-        ssize_t n = write(fd, data, size);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0)
+/* Writes what is left of the first of n parts, from at on, and as many of the others as one call takes. */
+static ssize_t write_some(int fd, const struct iovec *parts, int n, size_t at) {
+    struct iovec now[PARTS_AT_ONCE];
+    int taken = n < PARTS_AT_ONCE ? n : PARTS_AT_ONCE;
+    memcpy(now, parts, (size_t)taken * sizeof *now);
+    now[0].iov_base = (char *)now[0].iov_base + at;
+    now[0].iov_len -= at;
+    return writev(fd, now, taken);
+}
+
+static int write_all(int fd, const struct iovec *parts, int n) {
+    for (size_t at = 0; n > 0;) {
+        ssize_t written = write_some(fd, parts, n, at);
+        if (written < 0 && errno != EINTR)
             return -1;
-        data += n;
-        size -= (size_t)n;
+        for (at += written > 0 ? (size_t)written : 0; n > 0 && at >= parts->iov_len; parts++, n--)
+            at -= parts->iov_len;
     }
     return 0;
 }
@@ -41,9 +51,7 @@ static int write_aside(const char *path, const struct iovec *parts, int parts_n,
     int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (fd < 0)
         return err_errno(err, io_code(errno), errno, "cannot create %s", path);
-    int rc = 0;
-    for (int i = 0; i < parts_n && rc == 0; i++)
-        rc = write_all(fd, parts[i].iov_base, parts[i].iov_len);
+    int rc = write_all(fd, parts, parts_n);
     if (rc == 0)
         rc = fsync(fd);
     int saved = errno;

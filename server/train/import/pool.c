@@ -39,8 +39,26 @@ struct pool {
 struct worker {
     struct decoder decoder;
     struct fitted fitted;
-    struct found results[BATCH_IMAGES];
+    struct found results[BATCH_IMAGES]; /* at: from the begin of kept, until that is stored */
+    uint8_t *kept;                      /* the fitted images of a batch, to be stored by one call */
+    size_t kept_used, kept_room;
 };
+
+static int keep(struct worker *worker, const struct fitted *fitted, uint64_t *ret_at, struct err *err) {
+    size_t size = (size_t)fitted->channels * (size_t)fitted->height * (size_t)fitted->width;
+    if (size > worker->kept_room - worker->kept_used) {
+        size_t room = 2 * worker->kept_room > worker->kept_used + size ? 2 * worker->kept_room : BATCH_IMAGES * size;
+        uint8_t *kept = realloc(worker->kept, room + worker->kept_used);
+        if (kept == NULL)
+            return err_set(err, ERR_MEMORY, "out of memory: a batch of images needs %zu bytes", room);
+        worker->kept = kept;
+        worker->kept_room = room + worker->kept_used;
+    }
+    memcpy(worker->kept + worker->kept_used, fitted->pixels, size);
+    *ret_at = worker->kept_used;
+    worker->kept_used += size;
+    return 0;
+}
 
 static int decode(struct pool *pool, struct worker *worker, const uint8_t *bytes, size_t size, struct found *found,
                   struct err *err) {
@@ -52,8 +70,7 @@ static int decode(struct pool *pool, struct worker *worker, const uint8_t *bytes
     found->height = (uint16_t)fitted->height;
     found->width = (uint16_t)fitted->width;
     found->channels = (uint8_t)fitted->channels;
-    size_t stored = (size_t)fitted->channels * (size_t)fitted->height * (size_t)fitted->width;
-    return store_put(pool->store, fitted->pixels, stored, &found->at, err);
+    return keep(worker, fitted, &found->at, err);
 }
 
 /* A damaged image may be passed over; memory or disk that ran out may not. */
@@ -73,7 +90,7 @@ static void fail(struct pool *pool, size_t index, const struct err *err) {
 }
 
 /* Decodes a batch up to the first image that fails. */
-static void run_batch(struct pool *pool, struct worker *worker, const struct batch *batch) {
+static void decode_batch(struct pool *pool, struct worker *worker, const struct batch *batch) {
     for (int i = 0; i < batch->n; i++) {
         struct err err = {0};
         struct found *found = &worker->results[i];
@@ -88,6 +105,19 @@ static void run_batch(struct pool *pool, struct worker *worker, const struct bat
             return;
         }
     }
+}
+
+static void run_batch(struct pool *pool, struct worker *worker, const struct batch *batch) {
+    struct err err = {0};
+    uint64_t at = 0;
+    worker->kept_used = 0;
+    decode_batch(pool, worker, batch);
+    if (worker->kept_used == 0)
+        return;
+    if (store_put(pool->store, worker->kept, worker->kept_used, &at, &err) != 0)
+        fail(pool, batch->first, &err);
+    for (int i = 0; i < batch->n; i++)
+        worker->results[i].at += at;
 }
 
 static void take_results(struct pool *pool, const struct worker *worker, const struct batch *batch) {
@@ -144,6 +174,7 @@ static void *thread(void *arg) {
     work(pool, worker);
     decoder_done(&worker->decoder);
     fitted_done(&worker->fitted);
+    free(worker->kept);
     free(worker);
     return NULL;
 }

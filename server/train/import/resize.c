@@ -135,14 +135,23 @@ static uint8_t grey_of(const uint8_t *rgb) {
     return (uint8_t)((299U * rgb[0] + 587U * rgb[1] + 114U * rgb[2] + 500) / 1000);
 }
 
+static void split_colours(const uint8_t *from, size_t plane, uint8_t *restrict to) {
+    for (size_t i = 0; i < plane; i++) {
+        to[i] = from[3 * i];
+        to[plane + i] = from[3 * i + 1];
+        to[2 * plane + i] = from[3 * i + 2];
+    }
+}
+
 /* [H,W,C] to [C,H,W], or to grey. */
 static void separate(const uint8_t *from, int channels, size_t plane, struct fitted *to) {
-    for (size_t i = 0; i < plane; i++)
-        if (channels != to->channels)
+    if (channels == 1)
+        memcpy(to->pixels, from, plane);
+    else if (to->channels == 3)
+        split_colours(from, plane, to->pixels);
+    else
+        for (size_t i = 0; i < plane; i++)
             to->pixels[i] = grey_of(from + 3 * i);
-        else
-            for (int c = 0; c < channels; c++)
-                to->pixels[(size_t)c * plane + i] = from[i * (size_t)channels + (size_t)c];
 }
 
 int picture_fit(const struct picture *picture, const struct import_options *options, struct fitted *ret_fitted, struct err *err) {
