@@ -633,6 +633,7 @@ function durationText(seconds, number) {
   return m > 0 ? `${m} min ${s} s` : `${s} s`;
 }
 
+const GIB = 2 ** 30;
 const SUPERSCRIPTS = '⁰¹²³⁴⁵⁶⁷⁸⁹';
 
 // 0.00012 -> "1.2·10⁻⁴"
@@ -669,7 +670,7 @@ export function formatter(language) {
     one: known((value) => one.format(value)),
     significant: known((value) => (value !== 0 && Math.abs(value) < 1e-3 ? small(value) : significant.format(value))),
     probability: known((value) => (value === 0 || value >= 1e-3 ? three.format(value) : small(value))),
-    megabytes: known((value) => `${significant.format(value / 1048576)} MiB`),
+    megabytes: known((value) => (value < 10 * GIB ? `${significant.format(value / 1048576)} MiB` : `${significant.format(value / GIB)} GiB`)),
     duration: known((value) => durationText(value, (n) => whole.format(n))),
     dateTime: time(dateTime),
     clock: time(clock),
