@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <locale.h>
+#include <malloc.h>
 #include <math.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -183,6 +184,7 @@ static int hash_source(struct importing *i, struct err *err) {
 
 static int protect(const struct importing *i, struct err *err) {
     struct import_protection protection;
+    mallopt(M_ARENA_MAX, 1); /* in arenas of their own the decoders' buffers meet at the same offsets of a page: a sixth slower */
     limit_memory(MEMORY_BYTES);
     limit_processor(i->limits.seconds * THREADS + SECONDS_MORE);
     signal(SIGXFSZ, SIG_IGN); /* a write beyond the limit fails instead */

@@ -20,7 +20,7 @@
 #endif
 
 /* What libarchive, libpng, libjpeg, glibc's memory, threads and files need; clone and prlimit64 are looked at below. x86-64 has
- * some older calls besides that glibc still uses. */
+ * some older calls besides that glibc still uses. sigaltstack is for the sanitizers. */
 static const uint16_t allowed[] = {
     SYS_read,           SYS_write,         SYS_readv,           SYS_writev,          SYS_pread64,
     SYS_pwrite64,       SYS_lseek,         SYS_close,           SYS_openat,          SYS_fstat,
@@ -30,7 +30,7 @@ static const uint16_t allowed[] = {
     SYS_madvise,        SYS_brk,           SYS_futex,           SYS_set_robust_list, SYS_rseq,
     SYS_rt_sigprocmask, SYS_rt_sigaction,  SYS_rt_sigreturn,    SYS_restart_syscall, SYS_exit,
     SYS_exit_group,     SYS_clock_gettime, SYS_clock_nanosleep, SYS_gettimeofday,    SYS_sched_getaffinity,
-    SYS_sched_yield,    SYS_getpid,        SYS_gettid,          SYS_getrandom,
+    SYS_sched_yield,    SYS_getpid,        SYS_gettid,          SYS_getrandom,       SYS_sigaltstack,
 #if defined(__x86_64__)
     SYS_open,           SYS_stat,          SYS_lstat,           SYS_rename,          SYS_unlink,
     SYS_poll,           SYS_time,
