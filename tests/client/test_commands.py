@@ -71,7 +71,7 @@ def test_submit_does_not_repeat_a_refusal(fake, client):
 def test_a_single_wrong_field_is_told_once(fake, client):
     errors = [{"pointer": "/epochs", "detail": "must be 1 to 1000"}]
     fake.on("POST", "/v1/jobs", problem(400, "invalid-field", "/epochs must be 1 to 1000", errors, "Invalid field"))
-    assert client("submit", "-", stdin=SPEC).stderr == "residuum: Invalid field (400): /epochs must be 1 to 1000\n"
+    assert client("submit", "-", stdin="{}").stderr == "residuum: Invalid field (400): /epochs must be 1 to 1000\n"
 
 
 def test_submit_name_replaces_the_name(fake, client):
