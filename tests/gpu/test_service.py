@@ -37,8 +37,12 @@ class Gpus:
         self.daemon = Daemon(folder, "--worker", str(DOUBLE / "residuum-worker"), env=env)
         note_self_checks(self.daemon.data, env)
         self.daemon.start()
-        self.daemon.wait_for_probe()
-        assert self.states() == ["ready", "ready"]
+        try:
+            self.daemon.wait_for_probe()
+            assert self.states() == ["ready", "ready"], self.daemon.log()
+        except BaseException:
+            self.daemon.stop()
+            raise
 
     def gpus(self):
         return [item for item in self.daemon.get("/v1/devices").json()["items"] if item["id"] != "cpu"]
@@ -73,8 +77,10 @@ def make(tmp_path):
 def undisturbed(tmp_path_factory):
     """The epochs of the job when nothing happens."""
     gpus = Gpus(tmp_path_factory.mktemp("undisturbed"))
-    job, epochs = gpus.run()
-    gpus.daemon.stop()
+    try:
+        job, epochs = gpus.run()
+    finally:
+        gpus.daemon.stop()
     assert job["state"] == "succeeded" and job["attempt"] == 1 and job["device"] == FIRST
     assert job["worker"]["backend"] == "cudnn" and job["worker"]["device"] == "NVIDIA H100 80GB HBM3"
     return epochs
