@@ -13,8 +13,9 @@ void real_open(struct real *ret_real) {
 #define REAL_ROW(function) {TEXT_OF(function), offsetof(struct real, function)},
     static const struct library_function rows[] = {CUDNN_FUNCTIONS(REAL_ROW)};
 #undef REAL_ROW
-    static const char *const needed[] = {"libcudnn_graph.so.9", "libcudnn_heuristic.so.9", "libcudnn_engines_precompiled.so.9",
-                                         "libcublasLt.so." TEXT_OF(CUDA_MAJOR)};
+    char cublas[32];
+    snprintf(cublas, sizeof cublas, "libcublasLt.so.%d", CUDA_VERSION / 1000);
+    const char *const needed[] = {"libcudnn_graph.so.9", "libcudnn_heuristic.so.9", "libcudnn_engines_precompiled.so.9", cublas};
     *ret_real = (struct real){0};
     void *library = library_open("libcudnn.so.9", NULL);
     for (size_t i = 0; i < sizeof needed / sizeof needed[0] && library != NULL; i++)
