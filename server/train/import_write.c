@@ -13,6 +13,7 @@
 #include "common/sha256.h"
 #include "server/train/import_job.h"
 #include "server/train/measure.h"
+#include "server/train/parallel.h"
 #include "server/train/split.h"
 
 enum { PAGE = 4096, CHANNELS_MAX = 3 };
@@ -32,6 +33,8 @@ struct writing {
     struct part train, test;
     struct iovec *pieces;
     int pieces_n;
+    bool written;
+    struct err reason;     /* why not */
     const uint8_t *stored; /* data.bin, mapped */
     char sha256[65];
     double mean[CHANNELS_MAX], deviation[CHANNELS_MAX];
@@ -129,7 +132,7 @@ static void add_part(struct writing *w, const struct part *part, size_t *at) {
     add_piece(w, part->labels, part->n, at);
 }
 
-static int write_data(struct writing *w, struct err *err) {
+static int collect_pieces(struct writing *w, struct err *err) {
     enum { OTHERS = 6 }; /* pieces that are no images */
     size_t at = 0;
     if (w->bytes > w->meta->bytes_max)
@@ -140,7 +143,26 @@ static int write_data(struct writing *w, struct err *err) {
         return err_set(err, ERR_MEMORY, "out of memory while writing %zu images", w->set->n);
     add_part(w, &w->train, &at);
     add_part(w, &w->test, &at);
-    return file_write(w->meta->out, DATASET_DATA_FILE, w->pieces, w->pieces_n, err);
+    return 0;
+}
+
+enum { TASK_WRITE, TASK_HASH, TASKS };
+
+static void do_tasks(void *arg, int begin, int end) {
+    struct writing *w = arg;
+    for (int task = begin; task < end; task++)
+        if (task == TASK_WRITE)
+            w->written = file_write(w->meta->out, DATASET_DATA_FILE, w->pieces, w->pieces_n, &w->reason) == 0;
+        else
+            sha256_hex_parts(w->pieces, (size_t)w->pieces_n, w->sha256);
+}
+
+/* Hashed while it is written: each takes as long as the other. */
+static int write_data(struct writing *w, struct err *err) {
+    if (collect_pieces(w, err) != 0)
+        return -1;
+    parallel_run(TASKS, 1, do_tasks, w);
+    return w->written ? 0 : err_set(err, w->reason.code, "%s", w->reason.text);
 }
 
 static int map_data(struct writing *w, struct err *err) {
@@ -155,11 +177,6 @@ static int map_data(struct writing *w, struct err *err) {
         return err_errno(err, ERR_IO, saved, "cannot map %s", path);
     w->stored = bytes;
     return 0;
-}
-
-static void measure(struct writing *w) {
-    measure_channels(w->stored + w->train.pixels_at, w->train.n, w->set->channels, w->plane, w->mean, w->deviation);
-    sha256_hex(w->stored, w->bytes, w->sha256);
 }
 
 static int write_sheet(struct writing *w, struct err *err) {
@@ -257,7 +274,7 @@ static int write_all(struct writing *w, json_t **ret_card, struct err *err) {
     lay_out(w);
     if (write_data(w, err) != 0 || map_data(w, err) != 0)
         return -1;
-    measure(w);
+    measure_channels(w->stored + w->train.pixels_at, w->train.n, w->set->channels, w->plane, w->mean, w->deviation);
     if (write_sheet(w, err) != 0)
         return -1;
     return write_card(w, ret_card, err);

@@ -199,7 +199,7 @@ static void threads_are_in_it_too(void **state) {
 
 static int exceed(const struct import_protection *p) {
     (void)p;
-    struct rlimit core, files;
+    struct rlimit core, files, processes;
     char path[128];
     static char bytes[FILE_BYTES + 1];
     snprintf(path, sizeof path, "%s/large", out);
@@ -208,6 +208,8 @@ static int exceed(const struct import_protection *p) {
         return 1;
     if (getrlimit(RLIMIT_CORE, &core) != 0 || core.rlim_max != 0 || getrlimit(RLIMIT_NOFILE, &files) != 0 || files.rlim_max > 64)
         return 2;
+    if (getrlimit(RLIMIT_NPROC, &processes) != 0 || processes.rlim_max > 4096)
+        return 4;
     while ((fd = open(path, O_RDONLY)) >= 0)
         if (fd > 64)
             return 3;

@@ -89,8 +89,8 @@ def test_duplicates(tmp_path):
 
 
 @pytest.mark.parametrize("kind, word", [
-    (tarfile.SYMTYPE, "link"), (tarfile.LNKTYPE, "link"), (tarfile.CHRTYPE, "neither"), (tarfile.BLKTYPE, "neither"),
-    (tarfile.FIFOTYPE, "neither"),
+    (tarfile.SYMTYPE, "link"), (tarfile.LNKTYPE, "link"), (tarfile.CHRTYPE, "neither a file"), (tarfile.BLKTYPE, "neither a file"),
+    (tarfile.FIFOTYPE, "neither a file"),
 ])
 def test_links_and_devices(tmp_path, kind, word):
     entry = info("train/rose/x.png", kind, linkname="train/rose/0.png")

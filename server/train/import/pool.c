@@ -5,7 +5,6 @@
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 
 enum { THREADS_MAX = 8, BATCH_IMAGES = 64, BATCH_BYTES = 1 << 18, WAITING_BATCHES = 16, WAITING_BYTES = 64 << 20 };
 
@@ -200,7 +199,6 @@ struct pool *pool_new(const struct import_options *options, struct store *store,
     for (int wanted = threads_wanted(); pool->threads_n < wanted; pool->threads_n++)
         if (pthread_create(&pool->threads[pool->threads_n], NULL, thread, pool) != 0)
             break;
-    setrlimit(RLIMIT_NPROC, &(struct rlimit){0, 0});
     if (pool->threads_n > 0)
         return pool;
     err_set(err, ERR_MEMORY, "cannot start a decoding thread");

@@ -16,7 +16,7 @@ struct found {
 
 struct pool;
 
-/* Starts the threads, one a processor, eight at most; from then on the process starts no others. */
+/* Starts the threads, one a processor, eight at most. */
 struct pool *pool_new(const struct import_options *options, struct store *store, struct err *err);
 
 /* Hands an image in; waits while much is waiting. Returns -1 when decoding has failed: pool_finish says why. */

@@ -7,7 +7,9 @@
 
 #include "server/train/import/import.h"
 
-enum { DESCRIPTORS = 64 };
+/* Processes and threads count for the whole user: ours are few, the daemon's jobs may have hundreds. Where there is seccomp, no
+ * process is started anyway. */
+enum { DESCRIPTORS = 64, PROCESSES = 4096 };
 
 static int limit(int resource, rlim_t value, const char *what, struct err *err) {
     struct rlimit now;
@@ -24,7 +26,7 @@ int import_sandbox(const char *source, const char *out, uint64_t file_bytes, str
                    struct err *err) {
     struct import_protection protection = {0};
     if (limit(RLIMIT_CORE, 0, "core dumps", err) != 0 || limit(RLIMIT_NOFILE, DESCRIPTORS, "open files", err) != 0 ||
-        limit(RLIMIT_FSIZE, file_bytes, "the size of files", err) != 0)
+        limit(RLIMIT_FSIZE, file_bytes, "the size of files", err) != 0 || limit(RLIMIT_NPROC, PROCESSES, "processes", err) != 0)
         return -1;
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
         return err_errno(err, ERR_INTERNAL, errno, "cannot give up new privileges");
