@@ -218,7 +218,7 @@ static const struct limits {
     bool weights_only;         /* the sums over images that the gradients of biases and norms are cancel too much */
 } limits[] = {[PRECISION_F32] = {1e-5, 1e-8, 1e-4, false},
               [PRECISION_BF16] = {0.02, 0.01, 0.05, true},
-              [PRECISION_TF32] = {2e-3, 1e-3, 0.02, true}};
+              [PRECISION_TF32] = {2e-3, 2e-3, 0.02, true}};
 
 int check_step(struct selfcheck *check, enum spec_precision precision, struct backend_check *item, struct err *err) {
     const struct limits *limit = &limits[precision];
