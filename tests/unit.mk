@@ -8,6 +8,8 @@ UNIT_LDFLAGS_api := -Wl,--wrap=realloc
 UNIT_api_commit := $(API) $(O)/server/sched/fit.o $(STORE) $(GRAPH) $(COMMON)
 UNIT_augment := $(O)/tests/unit/case_rig.o $(patsubst %,$(O)/server/train/%.o,batch mixup parallel) $(COMMON)
 UNIT_common := $(COMMON)
+UNIT_dataset_card := $(O)/tests/unit/alloc_rig.o $(COMMON)
+UNIT_LDFLAGS_dataset_card := -Wl,--wrap=malloc,--wrap=calloc
 UNIT_fit := $(O)/server/sched/fit.o $(COMMON)
 UNIT_gpu_kernels := $(patsubst %,$(O)/tests/unit/%.o,kernel_rig $(addprefix gpu_kernels_,conv element group images loss norm update window)) \
 	$(KERNELS_C) $(patsubst %,$(O)/server/train/%.o,batch mixup parallel) $(COMMON)

@@ -67,17 +67,11 @@ void jpeg_free(struct jpeg *jpeg) {
 }
 
 static int choose_colours(struct jpeg *jpeg) {
-    switch (jpeg->info.jpeg_color_space) {
-    case JCS_GRAYSCALE:
-        jpeg->info.out_color_space = JCS_GRAYSCALE;
-        return 0;
-    case JCS_RGB:
-    case JCS_YCbCr:
-        jpeg->info.out_color_space = JCS_RGB;
-        return 0;
-    default: /* libjpeg's enumeration grows from version to version */
+    J_COLOR_SPACE space = jpeg->info.jpeg_color_space;
+    if (space != JCS_GRAYSCALE && space != JCS_RGB && space != JCS_YCbCr)
         return err_set(jpeg->err, ERR_DATA, "the JPEG has CMYK or other colours of print; grey and RGB are read");
-    }
+    jpeg->info.out_color_space = space == JCS_GRAYSCALE ? JCS_GRAYSCALE : JCS_RGB;
+    return 0;
 }
 
 static int read_rows(struct jpeg *jpeg, struct decoder *decoder, struct picture *ret_picture) {
