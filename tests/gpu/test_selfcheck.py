@@ -1,5 +1,6 @@
 """A device's self-check on the strict double of a GPU: a healthy one passes; one that is wrong once, fails to reserve memory once, or is
 lost, fails in the item where that happened."""
+import ctypes
 import json
 import os
 import subprocess
@@ -78,6 +79,23 @@ def test_every_line_tells_what_was_measured(healthy):
     conv = healthy.item("convolutions, forward, f32")
     assert 0 < conv["measured"] <= conv["limit"] == 1e-5 and "farthest" in conv["text"]
     assert healthy.item("speed, bf16")["measured"] > 0
+
+
+def has_cudnn():
+    try:
+        return all(ctypes.CDLL(name) for name in ("libcudnn.so.9", "libcublasLt.so.13"))
+    except OSError:
+        return False
+
+
+@pytest.mark.skipif(not has_cudnn(), reason="cuDNN for CUDA 13 is not installed")
+def test_the_real_cudnn_chooses_engines(tmp_path):
+    check = Check(tmp_path, RESIDUUM_DOUBLE_CUDNN="real")
+    assert check.code == PASSED, check.told + check.log
+    tf32 = check.item("convolutions, forward, tf32")
+    assert "tensor cores" in tf32["text"] and 1e-5 < tf32["measured"] < tf32["limit"]
+    assert "tensor cores" not in check.item("convolutions, forward, f32")["text"]
+    assert check.item("fused batch norm of cuDNN")["skipped"] and "fused-norm" not in check.record()["features"]
 
 
 @pytest.mark.parametrize("fault, item", [
