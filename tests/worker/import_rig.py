@@ -17,7 +17,7 @@ LIMITS = {"bytes": 1 << 30, "entries": 10000, "ratio": 200, "images": 10000, "se
 class Import:
     """One run: its lines, exit status, log, and what lies in out."""
 
-    def __init__(self, source, out, options=None, limits=None, close=False, name="flowers"):
+    def __init__(self, source, out, options=None, limits=None, close=False, name="flowers", processors=None):
         out.mkdir(exist_ok=True)
         self.out = out
         line = {"protocol": PROTOCOL, "source": str(source), "out": str(out), "name": name, "options": {**OPTIONS, **(options or {})},
@@ -27,6 +27,8 @@ class Import:
             environment["ASAN_OPTIONS"] = environment.get("ASAN_OPTIONS", "") + ":detect_leaks=0"
         with subprocess.Popen([PROGRAM, "--import"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                               env=environment) as process:
+            if processors is not None:  # before it has a line to read
+                os.sched_setaffinity(process.pid, processors)
             process.stdin.write(json.dumps(line).encode() + b"\n")
             process.stdin.flush()
             if close:

@@ -3,6 +3,7 @@ import gzip
 import hashlib
 import io
 import json
+import os
 import struct
 import subprocess
 from pathlib import Path
@@ -276,6 +277,20 @@ def test_the_first_1000_skipped_are_listed(tmp_path):
     done = Import(tar(tmp_path / "a.tar", files), tmp_path / "out", {"skip_damaged": True})
     assert done.card["skipped_total"] == 1100 and len(done.card["skipped"]) == 1000
     assert done.card["skipped"][999]["entry"] == "train/rose/bad0999.jpg"
+
+
+def test_skipped_entries_with_long_names_fit_into_a_line(tmp_path):
+    deep = "/".join(['"' * 250] * 3)
+    files = {f"{deep}/{name}": data for name, data in flowers().items()}
+    files |= {f"{deep}/train/rose/{'x' * 240}{i:04}": b"\xff\xd8\xff" for i in range(900)}
+    done = Import(tar(tmp_path / "a.tar", files), tmp_path / "out", {"skip_damaged": True})
+    assert done.card["skipped_total"] == 900 and 300 < len(done.card["skipped"]) < 400
+
+
+def test_one_processor_gives_the_same(tmp_path):
+    source = tar(tmp_path / "a.tar", {f"{c}/{k}.png": png(noise(k, 9, 8, 3)) for c in "ab" for k in range(300)})
+    many = Import(source, tmp_path / "many")
+    assert Import(source, tmp_path / "one", processors={min(os.sched_getaffinity(0))}).card == many.card
 
 
 # --- stopping, requests, training ---

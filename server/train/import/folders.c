@@ -87,13 +87,17 @@ static int check_place(struct sorting *s, const struct place *place, struct err 
 
 /* --- what is no image --- */
 
+/* Lists it while the list is short; counts it anyway. */
 static int skip(struct import_set *set, const char *name, const char *reason, struct err *err) {
-    char shown[IMPORT_NAME_MAX + 1];
-    if (set->skipped_total++ >= IMPORT_SKIPPED_MAX)
-        return 0;
+    char shown[IMPORT_NAME_MAX + 1], shown_reason[sizeof err->text];
     name_show(name, shown, sizeof shown);
+    name_show(reason, shown_reason, sizeof shown_reason);
+    size_t bytes = strlen(shown) + strlen(shown_reason);
+    if (set->skipped_total++ >= IMPORT_SKIPPED_MAX || set->skipped_bytes + bytes > IMPORT_SKIPPED_BYTES)
+        return 0;
     struct import_skipped *skipped = &set->skipped[set->skipped_n++];
-    *skipped = (struct import_skipped){strdup(shown), strdup(reason)};
+    *skipped = (struct import_skipped){strdup(shown), strdup(shown_reason)};
+    set->skipped_bytes += bytes;
     if (skipped->entry == NULL || skipped->reason == NULL)
         return err_set(err, ERR_MEMORY, "out of memory for the list of skipped entries");
     return 0;

@@ -47,15 +47,16 @@ static int read_set(struct gather *gather, struct import_set *set, struct err *e
 
 /* The entry's name stands before the reason. */
 static void tell(const struct gather *gather, const struct err *reason, char *ret_entry, struct err *err) {
-    char shown[160];
+    char shown[160], text[sizeof reason->text]; /* a library's words may hold anything */
     ret_entry[0] = '\0';
+    name_show(reason->text, text, sizeof text);
     if (gather->blame == NULL || gather->blame[0] == '\0') {
-        err_set(err, reason->code, "%s", reason->text);
+        err_set(err, reason->code, "%s", text);
         return;
     }
     name_show(gather->blame, ret_entry, IMPORT_NAME_MAX + 1);
     name_show(gather->blame, shown, sizeof shown);
-    err_set(err, reason->code, "%s%s: %s", shown, strlen(shown) < strlen(ret_entry) ? "..." : "", reason->text);
+    err_set(err, reason->code, "%s%s: %s", shown, strlen(shown) < strlen(ret_entry) ? "..." : "", text);
 }
 
 enum import_result import_read(const struct import_request *request, struct import_set *ret_set,

@@ -35,8 +35,9 @@ enum {
     IMPORT_NAME_MAX = 1024,
     IMPORT_COMPONENT_MAX = 255,
     IMPORT_DEPTH_MAX = 16,
-    IMPORT_SKIPPED_MAX = 1000,    /* listed; more are counted */
-    IMPORT_RATIO_FREE = 64 << 20, /* bytes that may be produced before the ratio counts */
+    IMPORT_SKIPPED_MAX = 1000,      /* listed; more are counted */
+    IMPORT_SKIPPED_BYTES = 3 << 17, /* of names and reasons: the card must fit into a line of the protocol */
+    IMPORT_RATIO_FREE = 64 << 20,   /* bytes that may be produced before the ratio counts */
     IMPORT_SHEET_COLUMNS = 25
 };
 
@@ -93,7 +94,7 @@ struct import_set {
     const uint8_t *pixels; /* mapped, read-only */
     size_t pixels_bytes;
     struct import_skipped skipped[IMPORT_SKIPPED_MAX];
-    size_t skipped_n, skipped_total;
+    size_t skipped_n, skipped_bytes, skipped_total;
     uint64_t entries;
 };
 
