@@ -80,6 +80,17 @@ def test_the_sheet(tmp_path):
             assert (sheet[9 * c:9 * c + 8, 9 * k:9 * k + 8] == image.transpose(1, 2, 0)).all()
 
 
+def test_large_images_are_small_on_the_sheet(tmp_path):
+    """By a whole factor: 130 x 100 to 44 x 34, the last row and column of what is left."""
+    done = Import(tar(tmp_path / "a.tar", flowers(n=2)), tmp_path / "out", {"size": [130, 100]})
+    pixels, _ = done.images("train")
+    sheet = numpy.asarray(Image.open(tmp_path / "out" / "sheet.png"))
+    assert sheet.shape == (3 * 45 - 1, 25 * 35 - 1, 3)
+    first = pixels[0].transpose(1, 2, 0).astype(int)
+    assert (numpy.abs(sheet[:43, :33] - first[:129, :99].reshape(43, 3, 33, 3, 3).mean((1, 3))) <= 0.5).all()
+    assert (sheet[43, 33] == first[129, 99]).all()
+
+
 def test_progress(tmp_path):
     source = tar(tmp_path / "a.tar", flowers())
     events = Import(source, tmp_path / "out").events

@@ -38,7 +38,8 @@ enum {
     IMPORT_SKIPPED_MAX = 1000,      /* listed; more are counted */
     IMPORT_SKIPPED_BYTES = 3 << 17, /* of names and reasons: the card must fit into a line of the protocol */
     IMPORT_RATIO_FREE = 64 << 20,   /* bytes that may be produced before the ratio counts */
-    IMPORT_SHEET_COLUMNS = 25
+    IMPORT_SHEET_COLUMNS = 25,
+    IMPORT_SHEET_SIDE = 64 /* of an image on the sheet, at most */
 };
 
 enum import_fit { IMPORT_CROP, IMPORT_PAD, IMPORT_STRETCH };
@@ -128,7 +129,8 @@ struct import_stored {
     const uint8_t *pixels, *labels;
 };
 
-/* A PNG with the first IMPORT_SHEET_COLUMNS images of every class, a row a class, one pixel of black between. Caller frees
+/* A PNG with the first IMPORT_SHEET_COLUMNS images of every class, a row a class, one pixel of black between. Larger images are
+ * made smaller by whole factors, so that a side has IMPORT_SHEET_SIDE pixels at most. Caller frees
  * *ret_png. */
 int import_sheet(const struct import_stored *stored, uint8_t **ret_png, size_t *ret_size, struct err *err);
 

@@ -11,22 +11,32 @@ enum { GAP = 1 };
 
 struct sheet {
     const struct import_stored *stored;
-    size_t height, width; /* in pixels */
-    uint8_t *pixels;      /* [height,width,C] */
+    size_t height, width;        /* in pixels */
+    size_t step, side_y, side_x; /* an image's pixels to one of the sheet; its sides there */
+    uint8_t *pixels;             /* [height,width,C] */
     uint8_t *png;
     size_t used, room;
     struct err *err;
 };
 
+/* The mean of a square of step pixels, or what of it lies in the image. */
+static uint8_t mean(const uint8_t *plane, const struct sheet *sheet, size_t y, size_t x) {
+    size_t h = (size_t)sheet->stored->height, w = (size_t)sheet->stored->width, step = sheet->step, sum = 0, n = 0;
+    for (size_t i = y * step; i < (y + 1) * step && i < h; i++)
+        for (size_t k = x * step; k < (x + 1) * step && k < w; k++, n++)
+            sum += plane[i * w + k];
+    return (uint8_t)((sum + n / 2) / n);
+}
+
 static void put_image(struct sheet *sheet, int image, int row, int column) {
     const struct import_stored *stored = sheet->stored;
-    size_t channels = (size_t)stored->channels, h = (size_t)stored->height, w = (size_t)stored->width;
-    const uint8_t *from = stored->pixels + (size_t)image * channels * h * w;
-    size_t top = (size_t)row * (h + GAP), left = (size_t)column * (w + GAP);
+    size_t channels = (size_t)stored->channels, plane = (size_t)stored->height * (size_t)stored->width;
+    const uint8_t *from = stored->pixels + (size_t)image * channels * plane;
+    size_t top = (size_t)row * (sheet->side_y + GAP), left = (size_t)column * (sheet->side_x + GAP);
     for (size_t c = 0; c < channels; c++)
-        for (size_t y = 0; y < h; y++)
-            for (size_t x = 0; x < w; x++)
-                sheet->pixels[((top + y) * sheet->width + left + x) * channels + c] = from[(c * h + y) * w + x];
+        for (size_t y = 0; y < sheet->side_y; y++)
+            for (size_t x = 0; x < sheet->side_x; x++)
+                sheet->pixels[((top + y) * sheet->width + left + x) * channels + c] = mean(from + c * plane, sheet, y, x);
 }
 
 static void draw(struct sheet *sheet) {
@@ -88,8 +98,12 @@ static int encode(struct sheet *sheet) {
 
 int import_sheet(const struct import_stored *stored, uint8_t **ret_png, size_t *ret_size, struct err *err) {
     struct sheet sheet = {.stored = stored, .err = err};
-    sheet.height = (size_t)stored->classes * ((size_t)stored->height + GAP) - GAP;
-    sheet.width = (size_t)IMPORT_SHEET_COLUMNS * ((size_t)stored->width + GAP) - GAP;
+    size_t h = (size_t)stored->height, w = (size_t)stored->width;
+    sheet.step = ((h > w ? h : w) + IMPORT_SHEET_SIDE - 1) / IMPORT_SHEET_SIDE;
+    sheet.side_y = (h + sheet.step - 1) / sheet.step;
+    sheet.side_x = (w + sheet.step - 1) / sheet.step;
+    sheet.height = (size_t)stored->classes * (sheet.side_y + GAP) - GAP;
+    sheet.width = (size_t)IMPORT_SHEET_COLUMNS * (sheet.side_x + GAP) - GAP;
     sheet.pixels = calloc(sheet.height * sheet.width, (size_t)stored->channels);
     if (sheet.pixels == NULL)
         return err_set(err, ERR_MEMORY, "out of memory for a sheet of %zu x %zu pixels", sheet.height, sheet.width);
