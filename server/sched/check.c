@@ -24,7 +24,8 @@ static bool is_record(const json_t *record) {
     }
     return json_is_string(json_object_get(record, "at")) && json_is_string(json_object_get(record, "driver")) &&
            json_is_string(json_object_get(record, "cudnn")) && json_is_array(json_object_get(record, "features")) &&
-           json_is_boolean(json_object_get(record, "passed")) && json_is_array(json_object_get(record, "items"));
+           json_is_boolean(json_object_get(record, "brief")) && json_is_boolean(json_object_get(record, "passed")) &&
+           json_is_array(json_object_get(record, "items"));
 }
 
 static void forget(struct device *device) {
@@ -63,11 +64,15 @@ static const json_t *version_of(const json_t *card, const char *backend) {
     return NULL;
 }
 
-bool check_holds(const struct device *device, const json_t *card) {
-    const json_t *record = device->record, *version = version_of(card, "cudnn");
-    return json_is_true(json_object_get(record, "passed")) && version != NULL &&
-           json_equal(json_object_get(record, "cudnn"), version) &&
+/* Whether the record is of the driver and the backend that are here now. */
+static bool is_current(const json_t *record, const json_t *card) {
+    const json_t *version = version_of(card, "cudnn");
+    return version != NULL && json_equal(json_object_get(record, "cudnn"), version) &&
            json_equal(json_object_get(record, "driver"), json_object_get(card, "driver"));
+}
+
+bool check_holds(const struct device *device, const json_t *card) {
+    return json_is_true(json_object_get(device->record, "passed")) && is_current(device->record, card);
 }
 
 json_t *check_json(const struct device *device) {
@@ -83,8 +88,8 @@ json_t *check_json(const struct device *device) {
 
 /* --- the short check --- */
 
-/* The first item of a record that failed. */
-static void explain(const json_t *record, struct err *why) {
+/* The first item that failed in the record of a check. */
+static void explain(const json_t *record, const char *check, struct err *why) {
     const json_t *item;
     size_t i;
     json_array_foreach(json_object_get(record, "items"), i, item) {
@@ -93,7 +98,7 @@ static void explain(const json_t *record, struct err *why) {
         if (json_is_true(json_object_get(item, "passed")) || json_is_true(json_object_get(item, "skipped")))
             continue;
         *why = (struct err){0};
-        err_set(why, ERR_DEVICE, "%s failed: %.80s: %.300s", what, name != NULL ? name : "an item",
+        err_set(why, ERR_DEVICE, "%s failed: %.80s: %.300s", check, name != NULL ? name : "an item",
                 text != NULL ? text : "no reason was told");
         return;
     }
@@ -115,7 +120,7 @@ static void answered(void *arg, const char *text, size_t size, const struct err 
     device->check = NULL;
     check_read(device);
     if (device->recorded_us != before_us) /* else it is an older check's */
-        explain(device->record, &reason);
+        explain(device->record, what, &reason);
     if (text == NULL)
         failed(device, &reason);
     else
@@ -141,8 +146,27 @@ static int start(struct device *device, struct err *err) {
     return rc;
 }
 
-void check_start(struct device *device) {
+static void check_start(struct device *device) {
     struct err why = {0};
     if (start(device, &why) != 0)
         failed(device, &why);
+}
+
+/* A whole check that failed counts until another whole one passes, or the software is another: a short one looks at less, and
+ * would take the place of its record. */
+static bool has_failed_whole(const struct device *device, const json_t *card) {
+    return json_is_false(json_object_get(device->record, "passed")) && json_is_false(json_object_get(device->record, "brief")) &&
+           is_current(device->record, card);
+}
+
+void check_found(struct device *device, const json_t *card) {
+    struct err why = {0};
+    if (check_holds(device, card))
+        return;
+    if (!has_failed_whole(device, card)) {
+        check_start(device);
+        return;
+    }
+    explain(device->record, "its self-check", &why);
+    device_drain(device->sched, device->id, why.text);
 }

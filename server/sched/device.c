@@ -47,8 +47,8 @@ void devices_found(struct sched *sched) {
     size_t i;
     json_array_foreach(probe_devices(sched->probe), i, card) {
         struct device *device = know(sched, json_string_value(json_object_get(card, "id")));
-        if (device != NULL && sched_device_is_gpu(card) && !check_holds(device, card))
-            check_start(device);
+        if (device != NULL && sched_device_is_gpu(card))
+            check_found(device, card);
     }
     sched_look(sched);
 }

@@ -69,8 +69,8 @@ void check_read(struct device *device);
 /* Whether the record is of a device with this driver and backend, and passed. */
 bool check_holds(const struct device *device, const json_t *card);
 
-/* Starts a short self-check. */
-void check_start(struct device *device);
+/* A GPU was found: without a fitting record it makes a short self-check; when a whole one failed, it gets no jobs. */
+void check_found(struct device *device, const json_t *card);
 
 /* {"passed", "at", "driver", "features"} of the record, or null. New reference. */
 json_t *check_json(const struct device *device);

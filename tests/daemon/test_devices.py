@@ -213,6 +213,32 @@ def test_a_gpu_that_does_not_pass_gets_no_jobs(make_gpus, check, reason):
     assert gpus.wait_for(gpus.submit(name="all"), "succeeded")["device"] == ("cpu" if check == "crash" else "GPU-a")
 
 
+def change_record(daemon, gpu, **changes):
+    path = daemon.data / "self-check" / f"{gpu}.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+def test_a_whole_check_that_failed_stays(make_gpus):
+    """A restart makes no short one, which could pass and would take the place of the record."""
+    gpus = make_gpus(check="pass")
+    gpus.stop()
+    checked = (gpus.data / "checked").read_text()
+    items = [{"item": "memory", "passed": False, "skipped": False, "measured": 3, "limit": 0, "text": "3 words are wrong"}]
+    change_record(gpus, "GPU-b", brief=False, passed=False, items=items)
+    for _ in range(2):
+        gpus.start()
+        settle(gpus)
+        assert devices(gpus)["GPU-b"]["state"] == "drained" and devices(gpus)["GPU-a"]["state"] == "ready"
+        assert devices(gpus)["GPU-b"]["reason"] == "its self-check failed: memory: 3 words are wrong"
+        assert devices(gpus)["GPU-b"]["self_check"]["passed"] is False
+        gpus.stop()
+    assert (gpus.data / "checked").read_text() == checked
+    change_record(gpus, "GPU-b", driver="570.1")
+    gpus.start()
+    settle(gpus)
+    assert devices(gpus)["GPU-b"]["state"] == "ready"  # what failed there was another driver
+
+
 def test_a_damaged_record_is_no_record(make_gpus):
     gpus = make_gpus()
     gpus.stop()

@@ -97,8 +97,9 @@ def self_check(how, device):
     items = [{"item": "memory", "passed": True, "skipped": False, "measured": 0, "limit": 0, "text": "fine"},
              {"item": "kernels", "passed": passed, "skipped": False, "measured": 2, "limit": 1, "text": "the sums are wrong"}]
     with open(os.path.join(folder, f"{device}.json"), "w", encoding="ascii") as file:
-        json.dump({"device_id": device, "at": "2026-11-24T08:00:00.000000Z", "driver": GPUS[0]["driver"], "cudnn": GPUS[0]["backends"][0]["version"], "features": ["fused-norm"],
-                   "passed": passed, "items": items}, file)
+        json.dump({"device_id": device, "at": "2026-11-24T08:00:00.000000Z", "driver": GPUS[0]["driver"],
+                   "cudnn": GPUS[0]["backends"][0]["version"], "brief": "--brief" in sys.argv, "passed": passed,
+                   "features": ["fused-norm"], "items": items}, file)
     sys.exit(0 if passed else 1)
 
 

@@ -287,20 +287,34 @@ static void a_resnet_learns_as_the_reference(void **state) {
     trio_end(&trio);
 }
 
-/* In bf16 our own kernels, beside cuDNN's batch norms, captured and eager. */
-static void fused_norms_learn_as_our_own(void **state) {
-    (void)state;
+/* In bf16 our own kernels, beside cuDNN's batch norms, captured and eager. denied: engines of cuDNN, NULL: none. */
+static void run_fused(const char *denied) {
     struct trio trio;
     struct backend_plan_options options = {.batch = BATCH, .precision = PRECISION_BF16};
     trio_begin(&trio);
     trio_add(&trio, 0, "double/backend-cudnn.so", &options);
     setenv("RESIDUUM_GPU_FEATURES", "captured-steps,fused-norm", 1);
+    if (denied != NULL)
+        setenv("RESIDUUM_CUDNN_DENY", denied, 1);
     trio_add(&trio, 1, "double/backend-cudnn.so", &options);
     options.eager = true;
     trio_add(&trio, 2, "double/backend-cudnn.so", &options);
     unsetenv("RESIDUUM_GPU_FEATURES");
+    unsetenv("RESIDUUM_CUDNN_DENY");
     trio_train(&trio, 5e-3);
     trio_end(&trio);
+}
+
+static void fused_norms_learn_as_our_own(void **state) {
+    (void)state;
+    run_fused(NULL);
+}
+
+/* Without a plan of the forward pass there is no mask for that of the backward pass. */
+static void half_fused_norms_learn_as_our_own(void **state) {
+    (void)state;
+    run_fused("norm_forward:1");
+    run_fused("norm_back:1");
 }
 
 /* --- faults that the double is told to make --- */
@@ -442,6 +456,7 @@ int main(void) {
         cmocka_unit_test(a_step_tells_its_time),
         cmocka_unit_test(a_resnet_learns_as_the_reference),
         cmocka_unit_test(fused_norms_learn_as_our_own),
+        cmocka_unit_test(half_fused_norms_learn_as_our_own),
         cmocka_unit_test(every_allocation_may_fail),
         cmocka_unit_test(a_failed_device_ends_in_a_sentence),
         cmocka_unit_test(what_cannot_be_captured_stays_eager),

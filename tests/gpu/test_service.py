@@ -22,8 +22,8 @@ def note_self_checks(data, env):
     probe = subprocess.run([DOUBLE / "residuum-worker", "--probe"], env={**os.environ, **env}, capture_output=True, timeout=60, check=True)
     (data / "self-check").mkdir(parents=True)
     for device in json.loads(probe.stdout)["devices"][1:]:
-        record = {"at": "2026-11-24T12:00:00Z", "driver": device["driver"], "cudnn": device["backends"][0]["version"], "passed": True,
-                  "features": ["captured-steps"], "items": []}
+        record = {"at": "2026-11-24T12:00:00Z", "driver": device["driver"], "cudnn": device["backends"][0]["version"], "brief": True,
+                  "passed": True, "features": ["captured-steps"], "items": []}
         (data / "self-check" / f"{device['id']}.json").write_text(json.dumps(record), encoding="ascii")
 
 

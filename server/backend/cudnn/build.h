@@ -13,8 +13,9 @@ struct build {
     bool bf16;                            /* of values */
     struct program *program;              /* what is appended to */
     struct conv_plan *(*convs)[CONV_OPS]; /* [units]: shared by programs; NULL: not made yet, or none can be */
-    bool training;                        /* forward: statistics of the batch, dropout */
-    bool fused;                           /* batch norms by cuDNN, where it can */
+    bool *masked;  /* [units]: the forward pass was cuDNN's batch norm, which leaves the mask of its ReLU */
+    bool training; /* forward: statistics of the batch, dropout */
+    bool fused;    /* batch norms by cuDNN, where it can */
     int failed;
     struct err *err;
 };

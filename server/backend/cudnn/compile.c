@@ -57,11 +57,14 @@ static int build_programs(struct backend_plan *plan, struct err *err) {
                           .batch = plan->options.batch,
                           .bf16 = plan->options.precision == PRECISION_BF16,
                           .convs = calloc((size_t)plan->gpu->units_n, sizeof *build.convs),
+                          .masked = calloc((size_t)plan->gpu->units_n, sizeof *build.masked),
                           .err = err};
-    if (build.convs == NULL)
-        return err_set(err, ERR_MEMORY, "No memory for the programs of a network of %d layers", plan->nodes_n);
-    build_all(&build);
+    if (build.convs != NULL && build.masked != NULL)
+        build_all(&build);
+    else
+        build.failed = err_set(err, ERR_MEMORY, "No memory for the programs of a network of %d layers", plan->nodes_n);
     free(build.convs);
+    free(build.masked);
     return build.failed;
 }
 

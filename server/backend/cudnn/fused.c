@@ -1,4 +1,4 @@
-/* Batch norm of full batches by cuDNN, with ReLU and add in one kernel. */
+/* Batch norm of full batches by cuDNN, with ReLU and add in one kernel. Forward and backward pass may each have no plan. */
 #include "server/backend/cudnn/build.h"
 
 /* Where the mask of a unit with a ReLU lies: behind mean and inverse. */
@@ -49,7 +49,9 @@ bool fused_forward(struct build *build, const struct gpu_unit *unit) {
     at.add = unit->add >= 0 ? build_value(build, build_input(build, unit, 1)) : 0;
     at.running_mean = at.running_mean_out = build_master(build, node->params[2]);
     at.running_var = at.running_var_out = build_master(build, node->params[3]);
-    return append(build, NORM_FORWARD, unit, &at);
+    bool done = append(build, NORM_FORWARD, unit, &at);
+    build->masked[unit - build->plan->gpu->units] = done && unit->act >= 0;
+    return done;
 }
 
 /* --- backward --- */
@@ -78,7 +80,8 @@ static bool has_places(const struct gpu_unit *unit) {
 bool fused_backward(struct build *build, const struct gpu_unit *unit) {
     const struct graph_node *node = build_node(build, unit);
     struct norm_addresses at = common(build, unit);
-    if (!has_places(unit))
+    /* Our own forward pass leaves no mask. */
+    if (!has_places(unit) || (unit->act >= 0 && !build->masked[unit - build->plan->gpu->units]))
         return false;
     at.dy = build_gradient(build, &unit->value);
     at.dx = target(build, unit, 0);
