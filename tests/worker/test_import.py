@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy
 import pytest
-from harness import DONE, FAILED, PROTOCOL, STOPPED, USAGE, Worker, spec
+from harness import DONE, FAILED, PROTOCOL, RETRY, STOPPED, USAGE, Worker, spec
 from import_rig import Import, flowers, folder, jpeg, noise, png, tar, zipped
 from PIL import Image
 
@@ -310,6 +310,12 @@ def test_one_processor_gives_the_same(tmp_path):
 def test_end_of_file_stops_and_leaves_nothing(tmp_path):
     done = Import(tar(tmp_path / "a.tar", flowers(n=50)), tmp_path / "out", close=True)
     assert done.status == STOPPED and done.left == [] and "imported" not in [e["type"] for e in done.events]
+
+
+def test_a_card_that_cannot_be_written_takes_the_rest_with_it(tmp_path):
+    (tmp_path / "out" / "card.json.part").mkdir(parents=True)
+    done = Import(tar(tmp_path / "a.tar", flowers()), tmp_path / "out")
+    assert done.status == RETRY and done.last["code"] == "input-output" and done.left == ["card.json.part"]
 
 
 @pytest.mark.parametrize("change, pointer", [
