@@ -9,7 +9,7 @@
  * "device" is the id, as the probe tells it, of the one that the job was given: it trains there or nowhere. A worker on a GPU
  * finds in its environment CUDA_VISIBLE_DEVICES, which names that GPU alone, CUDA_DEVICE_ORDER, RESIDUUM_PLAN_CACHE (a folder for
  * finished plans), RESIDUUM_SELF_CHECK (the folder of the self-checks' records, server/train/selfcheck.h) and
- * RESIDUUM_GPU_FEATURES: what its record allows, names separated by commas, "" when no record fits driver and backend.
+ * RESIDUUM_GPU_FEATURES: what its record allows, names separated by commas, "" when no record fits driver, backend and worker.
  * "dir" exists and belongs to the job alone; the worker holds an exclusive flock on DIR/lock for its whole life and waits for it
  * at most 30 s, so two attempts of one job never run at once. "epochs_known" is the number of epochs the daemon has stored:
  * the worker sends the missing ones of its checkpoint again before it trains. A spec with "from" finds what it starts from in

@@ -1,5 +1,5 @@
-/* Self-checks of GPUs. A worker writes what it found into DATA/self-check/ID.json; a device without a record that fits its driver
- * and its cuDNN makes a short one before its first job, and gets no jobs when that fails. */
+/* Self-checks of GPUs. A worker writes what it found into DATA/self-check/ID.json; a device without a record that fits its
+ * driver, its cuDNN and our version makes a short one before its first job, and gets no jobs when that fails. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,6 +8,7 @@
 #include "common/file.h"
 #include "common/json.h"
 #include "common/log.h"
+#include "common/version.h"
 #include "server/sched/private.h"
 
 enum { RECORD_MAX = 1 << 20, REPORT_MAX = 1 << 20, CHECK_TIMEOUT_MS = 120000 };
@@ -23,9 +24,9 @@ static bool is_record(const json_t *record) {
             return false;
     }
     return json_is_string(json_object_get(record, "at")) && json_is_string(json_object_get(record, "driver")) &&
-           json_is_string(json_object_get(record, "cudnn")) && json_is_array(json_object_get(record, "features")) &&
-           json_is_boolean(json_object_get(record, "brief")) && json_is_boolean(json_object_get(record, "passed")) &&
-           json_is_array(json_object_get(record, "items"));
+           json_is_string(json_object_get(record, "cudnn")) && json_is_string(json_object_get(record, "worker")) &&
+           json_is_array(json_object_get(record, "features")) && json_is_boolean(json_object_get(record, "brief")) &&
+           json_is_boolean(json_object_get(record, "passed")) && json_is_array(json_object_get(record, "items"));
 }
 
 static void forget(struct device *device) {
@@ -64,10 +65,12 @@ static const json_t *version_of(const json_t *card, const char *backend) {
     return NULL;
 }
 
-/* Whether the record is of the driver and the backend that are here now. */
+/* Whether the record is of the driver, the backend and the worker that are here now: its kernels are of our version. */
 static bool is_current(const json_t *record, const json_t *card) {
     const json_t *version = version_of(card, "cudnn");
-    return version != NULL && json_equal(json_object_get(record, "cudnn"), version) &&
+    const char *worker = json_string_value(json_object_get(record, "worker"));
+    return version != NULL && worker != NULL && strcmp(worker, RESIDUUM_VERSION) == 0 &&
+           json_equal(json_object_get(record, "cudnn"), version) &&
            json_equal(json_object_get(record, "driver"), json_object_get(card, "driver"));
 }
 

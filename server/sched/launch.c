@@ -43,7 +43,7 @@ static int add(struct launch_env *env, const char *name, const char *value, cons
     return -1;
 }
 
-/* What its self-check allowed, as long as driver and cuDNN are those it was made with: names separated by commas. */
+/* What its self-check allowed, as long as driver, cuDNN and worker are those it was made with: names separated by commas. */
 static char *features_text(const struct device *device, const json_t *card) {
     const json_t *feature;
     size_t i;

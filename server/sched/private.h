@@ -66,7 +66,7 @@ void device_drain(struct sched *sched, const char *id, const char *reason);
 /* Reads DATA/self-check/ID.json. */
 void check_read(struct device *device);
 
-/* Whether the record is of a device with this driver and backend, and passed. */
+/* Whether the record is of a device with this driver and backend, by a worker of our version, and passed. */
 bool check_holds(const struct device *device, const json_t *card);
 
 /* A GPU was found: without a fitting record it makes a short self-check; when a whole one failed, it gets no jobs. */

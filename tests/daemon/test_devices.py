@@ -178,6 +178,11 @@ def test_an_exit_code_without_a_reason_drains_too(gpus):
 # --- self-checks ---
 
 
+def change_record(daemon, gpu, **changes):
+    path = daemon.data / "self-check" / f"{gpu}.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
 def test_gpus_check_themselves_before_their_first_job(make_gpus, contract):
     gpus = make_gpus(check="pass")
     checked = (gpus.data / "checked").read_text().splitlines()
@@ -191,12 +196,22 @@ def test_gpus_check_themselves_before_their_first_job(make_gpus, contract):
     assert (gpus.data / "checked").read_text().splitlines() == checked  # the records fit, so none is made again
 
 
+@pytest.mark.parametrize("changed", ["driver", "cudnn", "worker"])
+def test_a_record_of_other_software_is_none(make_gpus, changed):
+    gpus = make_gpus(check="pass")
+    gpus.stop()
+    checked = (gpus.data / "checked").read_text().splitlines()
+    change_record(gpus, "GPU-b", **{changed: "0.0.9"})
+    gpus.start()
+    settle(gpus)
+    assert (gpus.data / "checked").read_text().splitlines() == [*checked, "--self-check --brief --device GPU-b GPU-b"]
+
+
 def test_a_new_driver_is_checked_again(make_gpus):
     gpus = make_gpus(check="pass")
     gpus.stop()
     for gpu in GPUS:
-        path = gpus.data / "self-check" / f"{gpu}.json"
-        path.write_text(json.dumps({**json.loads(path.read_text()), "driver": "570.1", "features": ["of-old"]}))
+        change_record(gpus, gpu, driver="570.1", features=["of-old"])
     gpus.env["RESIDUUM_FAKE_CHECK"] = "unknown"
     gpus.start()
     settle(gpus)
@@ -211,11 +226,6 @@ def test_a_gpu_that_does_not_pass_gets_no_jobs(make_gpus, check, reason):
     gpus = make_gpus(check=check)
     assert devices(gpus)["GPU-b"]["state"] == "drained" and reason in devices(gpus)["GPU-b"]["reason"]
     assert gpus.wait_for(gpus.submit(name="all"), "succeeded")["device"] == ("cpu" if check == "crash" else "GPU-a")
-
-
-def change_record(daemon, gpu, **changes):
-    path = daemon.data / "self-check" / f"{gpu}.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
 
 
 def test_a_whole_check_that_failed_stays(make_gpus):

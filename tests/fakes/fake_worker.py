@@ -35,6 +35,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import select
 import signal
 import struct
@@ -82,6 +83,12 @@ def probe(how):
         print(json.dumps(CARD))
 
 
+def version():
+    header = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "common", "version.h")
+    with open(header, encoding="ascii") as file:
+        return re.search(r'RESIDUUM_VERSION "(.*)"', file.read())[1]
+
+
 def self_check(how, device):
     """As the real one: a record in the folder that the environment names, and an exit code."""
     how, _, bad = how.partition(":")
@@ -98,7 +105,7 @@ def self_check(how, device):
              {"item": "kernels", "passed": passed, "skipped": False, "measured": 2, "limit": 1, "text": "the sums are wrong"}]
     with open(os.path.join(folder, f"{device}.json"), "w", encoding="ascii") as file:
         json.dump({"device_id": device, "at": "2026-11-24T08:00:00.000000Z", "driver": GPUS[0]["driver"],
-                   "cudnn": GPUS[0]["backends"][0]["version"], "brief": "--brief" in sys.argv, "passed": passed,
+                   "cudnn": GPUS[0]["backends"][0]["version"], "worker": version(), "brief": "--brief" in sys.argv, "passed": passed,
                    "features": ["fused-norm"], "items": items}, file)
     sys.exit(0 if passed else 1)
 

@@ -20,10 +20,11 @@ pytestmark = pytest.mark.skipif(not (DOUBLE / "backend-cudnn.so").exists(),
 def note_self_checks(data, env):
     """Puts the records of passed self-checks where the daemon looks for them: a check would take a minute, and the fault."""
     probe = subprocess.run([DOUBLE / "residuum-worker", "--probe"], env={**os.environ, **env}, capture_output=True, timeout=60, check=True)
+    version = subprocess.run([DOUBLE / "residuum-worker", "--version"], capture_output=True, text=True, timeout=60, check=True).stdout.split()[1]
     (data / "self-check").mkdir(parents=True)
     for device in json.loads(probe.stdout)["devices"][1:]:
-        record = {"at": "2026-11-24T12:00:00Z", "driver": device["driver"], "cudnn": device["backends"][0]["version"], "brief": True,
-                  "passed": True, "features": ["captured-steps"], "items": []}
+        record = {"at": "2026-11-24T12:00:00Z", "driver": device["driver"], "cudnn": device["backends"][0]["version"], "worker": version,
+                  "brief": True, "passed": True, "features": ["captured-steps"], "items": []}
         (data / "self-check" / f"{device['id']}.json").write_text(json.dumps(record), encoding="ascii")
 
 
