@@ -125,6 +125,7 @@ int sched_device_resume(struct sched *sched, const char *id, json_t **ret_device
     if (device->drained[0] == '\0')
         return err_set(err, ERR_CONFLICT, "device %s is in use already; only a drained one can be put back", id);
     device->drained[0] = '\0';
+    check_read(device); /* a person may have made another check, with the daemon's --self-check */
     log_line("info", "device-resumed", "device", id, (char *)NULL);
     sched_look(sched);
     *ret_device = device_json(sched, card);

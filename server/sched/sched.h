@@ -56,8 +56,8 @@ void sched_drain(struct sched *sched, loop_fn *done, void *arg);
  * without a job while it checks itself before its first one. New reference. */
 json_t *sched_devices(const struct sched *sched);
 
-/* Gives jobs to a drained device again. *ret_device, as in sched_devices, is a new reference. ERR_NOT_FOUND, ERR_CONFLICT when it
- * is not drained. */
+/* Gives jobs to a drained device again, by the record of its last self-check as it is now. *ret_device, as in sched_devices, is a
+ * new reference. ERR_NOT_FOUND, ERR_CONFLICT when it is not drained. */
 int sched_device_resume(struct sched *sched, const char *id, json_t **ret_device, struct err *err);
 
 /* --- fit.c: which devices a job may run on; devices are those of sched_devices --- */

@@ -249,6 +249,15 @@ def test_a_whole_check_that_failed_stays(make_gpus):
     assert devices(gpus)["GPU-b"]["state"] == "ready"  # what failed there was another driver
 
 
+def test_a_check_by_hand_counts_when_its_gpu_is_put_back(make_gpus):
+    gpus = make_gpus(check="fail:GPU-b")
+    change_record(gpus, "GPU-b", brief=False, passed=True, features=["by-hand"])
+    assert devices(gpus)["GPU-b"]["self_check"]["passed"] is False
+    assert gpus.post("/v1/devices/GPU-b/resume").json()["self_check"]["passed"] is True
+    job = gpus.wait_for(gpus.submit(name="environment,all", device="GPU-b"), "succeeded")
+    assert "RESIDUUM_GPU_FEATURES=by-hand\n" in (gpus.data / "jobs" / job["id"] / "environment").read_text()
+
+
 def test_a_damaged_record_is_no_record(make_gpus):
     gpus = make_gpus()
     gpus.stop()
