@@ -13,6 +13,7 @@
 
 enum { RECORD_MAX = 1 << 20, REPORT_MAX = 1 << 20, CHECK_TIMEOUT_MS = 120000 };
 static const char what[] = "its short self-check";
+static const char what_alone[] = "its short self-check (no other GPU made one meanwhile)"; /* what did not end in time */
 
 /* --- the record --- */
 
@@ -114,6 +115,48 @@ static void failed(struct device *device, const struct err *why) {
         device_drain(device->sched, device->id, why->text);
 }
 
+static errand_fn answered;
+
+static int start(struct device *device, struct err *err) {
+    struct launch_env env = {0};
+    if (launch_env_make(device->sched, device->id, &env, err) != 0)
+        return -1;
+    struct errand_options options = {.sched = device->sched,
+                                     .what = what_alone,
+                                     .args = (const char *const[]){"--self-check", "--brief", "--device", device->id, NULL},
+                                     .env = &env,
+                                     .nice = WORKER_NICE,
+                                     .answer_max = REPORT_MAX,
+                                     .timeout_ms = CHECK_TIMEOUT_MS,
+                                     .fn = answered,
+                                     .arg = device};
+    int rc = errand_new(&options, &device->check, err);
+    launch_env_done(&env);
+    return rc;
+}
+
+/* The first one found of those that wait; NULL: there is none, or another one's check runs. */
+static struct device *next_due(const struct sched *sched) {
+    struct device *next = NULL;
+    for (struct device *device = sched->devices; device != NULL; device = device->next) {
+        if (device->check != NULL)
+            return NULL;
+        if (device->check_due)
+            next = device; /* the list begins with the last one found */
+    }
+    return next;
+}
+
+void checks_start(struct sched *sched) {
+    struct device *device;
+    while (!sched->draining && (device = next_due(sched)) != NULL) {
+        struct err why = {0};
+        device->check_due = false;
+        if (start(device, &why) != 0)
+            failed(device, &why);
+    }
+}
+
 static void answered(void *arg, const char *text, size_t size, const struct err *why) {
     struct device *device = arg;
     struct err reason = *why;
@@ -128,31 +171,8 @@ static void answered(void *arg, const char *text, size_t size, const struct err 
         failed(device, &reason);
     else
         log_line("info", "self-check-passed", "device", device->id, (char *)NULL);
+    checks_start(device->sched);
     sched_look(device->sched);
-}
-
-static int start(struct device *device, struct err *err) {
-    struct launch_env env = {0};
-    if (launch_env_make(device->sched, device->id, &env, err) != 0)
-        return -1;
-    struct errand_options options = {.sched = device->sched,
-                                     .what = what,
-                                     .args = (const char *const[]){"--self-check", "--brief", "--device", device->id, NULL},
-                                     .env = &env,
-                                     .nice = WORKER_NICE,
-                                     .answer_max = REPORT_MAX,
-                                     .timeout_ms = CHECK_TIMEOUT_MS,
-                                     .fn = answered,
-                                     .arg = device};
-    int rc = errand_new(&options, &device->check, err);
-    launch_env_done(&env);
-    return rc;
-}
-
-static void check_start(struct device *device) {
-    struct err why = {0};
-    if (start(device, &why) != 0)
-        failed(device, &why);
 }
 
 /* A whole check that failed counts until another whole one passes, or the software is another: a short one looks at less, and
@@ -167,7 +187,7 @@ void check_found(struct device *device, const json_t *card) {
     if (check_holds(device, card))
         return;
     if (!has_failed_whole(device, card)) {
-        check_start(device);
+        device->check_due = true;
         return;
     }
     explain(device->record, "its self-check", &why);

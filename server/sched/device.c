@@ -50,6 +50,7 @@ void devices_found(struct sched *sched) {
         if (device != NULL && sched_device_is_gpu(card))
             check_found(device, card);
     }
+    checks_start(sched);
     sched_look(sched);
 }
 
@@ -73,14 +74,18 @@ void device_drain(struct sched *sched, const char *id, const char *reason) {
 
 /* --- as the API shows it --- */
 
+static bool is_checking(const struct device *device) {
+    return device != NULL && (device->check != NULL || device->check_due);
+}
+
 static const char *state_of(const struct device *device, const struct attempt *attempt) {
     if (device != NULL && device->drained[0] != '\0')
         return "drained";
-    return attempt != NULL || (device != NULL && device->check != NULL) ? "busy" : "ready";
+    return attempt != NULL || is_checking(device) ? "busy" : "ready";
 }
 
 static const char *reason_of(const struct device *device) {
-    if (device == NULL || (device->drained[0] == '\0' && device->check == NULL))
+    if (device == NULL || (device->drained[0] == '\0' && !is_checking(device)))
         return NULL;
     return device->drained[0] != '\0' ? device->drained : "it checks itself before its first job";
 }

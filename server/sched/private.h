@@ -46,6 +46,7 @@ struct device {
     char id[DEVICE_ID_MAX];
     char drained[sizeof((struct err *)0)->text]; /* why it gets no jobs; "": it does */
     struct errand *check;                        /* its short self-check, while that runs */
+    bool check_due;                              /* it waits for its turn to make one */
     json_t *record;                              /* of its last self-check; NULL: there is none */
     int64_t recorded_us;                         /* when that was written */
 };
@@ -69,8 +70,12 @@ void check_read(struct device *device);
 /* Whether the record is of a device with this driver and backend, by a worker of our version, and passed. */
 bool check_holds(const struct device *device, const json_t *card);
 
-/* A GPU was found: without a fitting record it makes a short self-check; when a whole one failed, it gets no jobs. */
+/* A GPU was found: without a fitting record a short self-check is due; when a whole one failed, it gets no jobs. */
 void check_found(struct device *device, const json_t *card);
+
+/* Starts the next check that is due. They run one after another: each computes on the processor, too, and many at once would slow
+ * each other down until their time is over. */
+void checks_start(struct sched *sched);
 
 /* {"passed", "at", "driver", "features"} of the record, or null. New reference. */
 json_t *check_json(const struct device *device);

@@ -196,6 +196,17 @@ def test_gpus_check_themselves_before_their_first_job(make_gpus, contract):
     assert (gpus.data / "checked").read_text().splitlines() == checked  # the records fit, so none is made again
 
 
+def test_self_checks_run_one_after_another(make_fake):
+    gpus = make_fake(probe="gpus", env={"RESIDUUM_FAKE_CHECK": "pass-when:go"})
+    gpus.wait_for_probe()
+    assert [devices(gpus)[gpu]["state"] for gpu in GPUS] == ["busy", "busy"]
+    assert len(gpus.children()) == 1
+    (gpus.data / "go").touch()
+    settle(gpus)
+    assert [devices(gpus)[gpu]["state"] for gpu in GPUS] == ["ready", "ready"]
+    assert (gpus.data / "checked").read_text().splitlines() == [f"--self-check --brief --device {gpu} {gpu}" for gpu in GPUS]
+
+
 @pytest.mark.parametrize("changed", ["driver", "cudnn", "worker"])
 def test_a_record_of_other_software_is_none(make_gpus, changed):
     gpus = make_gpus(check="pass")

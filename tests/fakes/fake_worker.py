@@ -27,7 +27,8 @@ that when N stands in DATA/other-weights; DATA/other-version holds another versi
 
 RESIDUUM_FAKE_PROBE says how --probe ends: good (default), poor (without the backend "ref"), gpus (with the two GPUs GPU-a and GPU-b), mixed (GPU-a
 has f32 only), small (GPU-a has 2 GiB), crash, hang, garbage, none; "crash-until:FILE" crashes until FILE exists. On a GPU, progress and epochs tell how it is. RESIDUUM_FAKE_CHECK says how
---self-check of a GPU ends: unknown (default: such a worker does not know the mode), pass, fail, crash; "fail:GPU-a" fails on that one only.
+--self-check of a GPU ends: unknown (default: such a worker does not know the mode), pass, fail, crash; "fail:GPU-a" fails on that one only;
+"pass-when:FILE" waits for DATA/FILE.
 It lists its arguments in DATA/checked.
 """
 import contextlib
@@ -100,6 +101,8 @@ def self_check(how, device):
         print(*sys.argv[1:], os.environ["CUDA_VISIBLE_DEVICES"], file=file)
     if how == "crash":
         os.kill(os.getpid(), signal.SIGSEGV)
+    while how == "pass-when" and not os.path.exists(bad):
+        time.sleep(0.01)
     passed = how != "fail" or bad not in ("", device)
     items = [{"item": "memory", "passed": True, "skipped": False, "measured": 0, "limit": 0, "text": "fine"},
              {"item": "kernels", "passed": passed, "skipped": False, "measured": 2, "limit": 1, "text": "the sums are wrong"}]
