@@ -93,6 +93,7 @@
  * `residuum-worker --import` makes a data set of an archive or a directory. Standard input: one line, then held open; end of file
  * means stop and leave nothing.
  *   {"protocol": 3, "source": "/abs/path/of/a/file/or/directory", "out": "/abs/path/of/an/empty/directory", "name": "flowers",
+ *    "archive_sha256": 64 digits that the file must have; may be missing,
  *    "options": {"size": null or N or [H, W], "fit": "crop" | "pad" | "stretch", "channels": null | 1 | 3,
  *      "test_fraction": 0.2, "seed": 1, "skip_damaged": false},
  *    "limits": {"bytes": N, "entries": N, "ratio": N, "images": N, "seconds": N}}

@@ -145,6 +145,8 @@ static int sched_open(struct server *server, const char *dir, struct err *err) {
                                     .worker_path = server->options.worker,
                                     .probe_timeout_ms = server->options.probe_s * INT64_C(1000),
                                     .inspect_timeout_ms = server->options.inspect_s * INT64_C(1000),
+                                    .import_timeout_ms = server->options.import_s * INT64_C(1000),
+                                    .dataset_max_bytes = (int64_t)server->options.dataset_mib << 20,
                                     .stop_timeout_ms = server->options.grace_s * INT64_C(1000),
                                     .silence_ms = server->options.silence_s * INT64_C(1000),
                                     .tries_max = 3};

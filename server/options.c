@@ -35,6 +35,10 @@ static const struct option_row {
      offsetof(struct options, probe_s), 0},
     {"--inspect-timeout", "SECONDS", "how long a question about a network may take (default: 30)", KIND_NUMBER,
      offsetof(struct options, inspect_s), 0},
+    {"--import-timeout", "SECONDS", "how long the import of a data set may take (default: 3600)", KIND_NUMBER,
+     offsetof(struct options, import_s), 0},
+    {"--dataset-max", "MIB", "the largest archive that may be uploaded, and data set made of it, in MiB (default: 20480)",
+     KIND_NUMBER, offsetof(struct options, dataset_mib), 0},
     {"--queue-max", "JOBS", "how many jobs may wait before no more are taken (default: 1000)", KIND_NUMBER,
      offsetof(struct options, queue_max), 0},
     {"--self-check", NULL,
@@ -171,8 +175,14 @@ static int make_absolute(struct options *options, struct err *err) {
 }
 
 int options_parse(int argc, char **argv, struct options *ret_options, int *ret_status, struct err *err) {
-    struct options options = {
-        .listen = "127.0.0.1:8080", .silence_s = 1800, .grace_s = 15, .probe_s = 20, .inspect_s = 30, .queue_max = 1000};
+    struct options options = {.listen = "127.0.0.1:8080",
+                              .silence_s = 1800,
+                              .grace_s = 15,
+                              .probe_s = 20,
+                              .inspect_s = 30,
+                              .queue_max = 1000,
+                              .import_s = 3600,
+                              .dataset_mib = 20480};
     int rc = arguments(argc, argv, &options, err);
     if (rc > 0) {
         *ret_status = 0;

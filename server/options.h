@@ -14,6 +14,7 @@ struct options {
     bool self_check, brief; /* check a device instead of serving */
     char device[64];        /* that is checked; "": the first */
     int silence_s, grace_s, probe_s, inspect_s, queue_max;
+    int import_s, dataset_mib;
 };
 
 /* Fills in defaults and what the arguments say. -1 with err: wrong usage; -1 without: --help or --version was answered, exit with

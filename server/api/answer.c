@@ -153,7 +153,7 @@ static json_t *problem_json(const struct request *request, const struct err *err
 
 static int allow_header(struct request *request, struct err *err) {
     char allow[64] = "";
-    static const enum method methods[] = {METHOD_GET, METHOD_POST, METHOD_DELETE};
+    static const enum method methods[] = {METHOD_GET, METHOD_POST, METHOD_PATCH, METHOD_DELETE};
     for (size_t i = 0; i < sizeof methods / sizeof methods[0]; i++) {
         if ((request->allow & 1u << methods[i]) == 0)
             continue;

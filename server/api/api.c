@@ -122,7 +122,7 @@ int api_new(const struct api_options *options, struct api **ret_api, struct err 
         api_free(api);
         return -1;
     }
-    sched_ask_room(options->sched, room_for_job, NULL);
+    sched_ask_room(options->sched, room_for_job, api);
     *ret_api = api;
     return 0;
 }

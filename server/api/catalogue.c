@@ -1,40 +1,16 @@
-/* What this server can train, with what, on what; and this API's own description. */
-#include <string.h>
+/* With what and on what this server can train; and this API's own description. */
 
-#include "common/dataset.h"
 #include "common/version.h"
 #include "server/api/openapi.h"
 #include "server/api/private.h"
 #include "server/graph/graph.h"
 
-static json_t *dataset_json(const struct dataset_card *card, const json_t *probed) {
-    const json_t *entry = json_object_get(probed, card->name);
-    json_t *available = json_object_get(entry, "available"), *reason = json_object_get(entry, "reason");
-    json_t *classes = json_array();
-    for (int i = 0; i < card->classes; i++)
-        json_array_append_new(classes, json_string(card->class_names[i]));
-    return json_pack("{s:s,s:s,s:s,s:[i,i,i],s:o,s:i,s:i,s:O,s:O}", "name", card->name, "title", card->title, "source",
-                     card->source, "shape", card->channels, card->height, card->width, "classes", classes, "train_images",
-                     card->train_images, "test_images", card->test_images, "available",
-                     available != NULL ? available : json_null(), "reason", reason != NULL ? reason : json_null());
-}
-
-/* Consumes items. */
-static int answer_items(struct request *request, json_t *items, size_t n, struct err *err) {
-    if (json_array_size(items) != n) {
-        json_decref(items);
+int answer_items(struct request *request, json_t *steal_items, size_t n, struct err *err) {
+    if (json_array_size(steal_items) != n) {
+        json_decref(steal_items);
         return err_set(err, ERR_MEMORY, "cannot list: out of memory");
     }
-    return answer_json(request, MHD_HTTP_OK, json_pack("{s:o}", "items", items), err);
-}
-
-int handle_datasets(struct request *request, struct err *err) {
-    size_t n;
-    const struct dataset_card *cards = dataset_all(&n);
-    json_t *items = json_array();
-    for (size_t i = 0; i < n; i++)
-        json_array_append_new(items, dataset_json(&cards[i], sched_datasets(request->api->options.sched)));
-    return answer_items(request, items, n, err);
+    return answer_json(request, MHD_HTTP_OK, json_pack("{s:o}", "items", steal_items), err);
 }
 
 int handle_presets(struct request *request, struct err *err) {

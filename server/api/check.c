@@ -89,10 +89,19 @@ static bool is_json(const char *type) {
     return strcasecmp(rest, "charset=utf-8") == 0 || strcasecmp(rest, "charset=\"utf-8\"") == 0;
 }
 
-static int check_body(const struct request *request, struct err *err) {
+static int check_stream(struct request *request, struct err *err) {
+    const char *type = request_header(request, MHD_HTTP_HEADER_CONTENT_TYPE);
+    if (type == NULL || strcasecmp(type, "application/octet-stream") != 0)
+        return err_at(err, ERR_MEDIA_TYPE, "Content-Type", "the body must be declared as application/octet-stream");
+    return upload_begin(request, err);
+}
+
+static int check_body(struct request *request, struct err *err) {
     const char *length = request_header(request, MHD_HTTP_HEADER_CONTENT_LENGTH);
     int64_t size = 0;
-    if (!request->route->takes_body)
+    if (request->route->body == BODY_STREAM)
+        return check_stream(request, err);
+    if (request->route->body == BODY_NONE)
         return has_body(request)
                    ? err_set(err, ERR_REQUEST, "%s %s takes no body", method_name(request->method), request->route->path)
                    : 0;

@@ -19,10 +19,12 @@ static int choose_epoch(const struct sched *sched, const char *id, int *epoch, s
     return 0;
 }
 
-static int check_resume(const struct job *job, const struct spec *spec, struct err *err) {
+static int check_resume(const struct job *job, const struct spec *spec, const char *dataset, struct err *err) {
     if (!job_state_ended(job->state))
         return err_at(err, ERR_FIELD, "/from/job", "job %s is %s; \"resume\" needs a job that has ended", job->id,
                       job_state_name(job->state));
+    if (strcmp(job->dataset, dataset) != 0)
+        return err_at(err, ERR_FIELD, "/dataset", "names another data set than job %s was trained on", job->id);
     if (job->epochs_done < 1)
         return err_at(err, ERR_FIELD, "/from/job", "job %s has not finished an epoch, so there is nothing to resume", job->id);
     if (spec->epochs <= job->epochs_done)
@@ -40,15 +42,15 @@ static int check_resume(const struct job *job, const struct spec *spec, struct e
     return failed;
 }
 
-int from_check(struct api *api, struct spec *spec, struct err *err) {
+int from_check(struct api *api, struct spec *spec, const char *dataset, struct err *err) {
     struct job job = {0};
     struct err why = {0};
     if (spec->from.job[0] == '\0')
         return 0;
     if (store_job_get(api->options.store, &api->viewer, spec->from.job, &job, &why) != 0)
         return err_at(err, why.code == ERR_NOT_FOUND ? ERR_FIELD : why.code, "/from/job", "%s", why.text);
-    int failed =
-        spec->from.resume ? check_resume(&job, spec, err) : choose_epoch(api->options.sched, job.id, &spec->from.epoch, err);
+    int failed = spec->from.resume ? check_resume(&job, spec, dataset, err)
+                                   : choose_epoch(api->options.sched, job.id, &spec->from.epoch, err);
     job_done(&job);
     return failed;
 }

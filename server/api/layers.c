@@ -11,19 +11,24 @@ static int check_preset(const char *name, struct err *err) {
     return graph_preset_find(name, &why) != NULL ? 0 : err_set(err, ERR_NOT_FOUND, "%s", why.text);
 }
 
-/* The preset with its defaults, for the images of a data set. */
-static int plan_of_preset(const char *preset, const char *dataset, struct plan *ret_plan, struct err *err) {
-    struct spec_context context = spec_context_builtin(1, 1);
+/* The preset with its defaults, for the images of a data set, however few. */
+static int plan_of_preset(struct api *api, const char *preset, const char *dataset, struct plan *ret_plan, struct err *err) {
+    struct card_search search = {.api = api};
+    struct spec_context context = card_context(&search, 1, 1);
     struct err_list errors = {0};
     struct spec spec = {0};
-    json_t *doc = json_pack("{s:s,s:s}", "dataset", dataset, "model", preset);
+    json_t *doc = json_pack("{s:s,s:s,s:i}", "dataset", dataset, "model", preset, "batch_size", 1);
     if (doc == NULL)
         return err_set(err, ERR_MEMORY, "cannot list the layers of a preset: out of memory");
     int failed = spec_parse(doc, &context, &spec, &errors);
     json_decref(doc);
-    if (failed < 0)
+    if (failed < 0) {
+        card_explain(&search, &errors);
+        card_search_done(&search);
         return err_at(err, errors.items[0].code, "?dataset", "dataset %s", errors.items[0].text);
-    failed = plan_make(&spec, ret_plan, err);
+    }
+    failed = plan_make(&spec, &context, ret_plan, err);
+    card_search_done(&search);
     spec_done(&spec);
     return failed;
 }
@@ -36,7 +41,7 @@ int handle_preset_layers(struct request *request, struct err *err) {
     if (dataset == NULL)
         return err_at(err, ERR_FIELD, "?dataset",
                       "dataset is missing: the layers hang on the size of its images and its classes");
-    if (plan_of_preset(request->args[0], dataset, &plan, err) < 0)
+    if (plan_of_preset(request->api, request->args[0], dataset, &plan, err) < 0)
         return -1;
     int failed = answer_json(request, MHD_HTTP_OK, layers_document(plan.graph), err);
     plan_done(&plan);

@@ -27,7 +27,13 @@ enum {
 
 /* --- route.c --- */
 
-enum method { METHOD_GET, METHOD_POST, METHOD_DELETE, METHOD_OTHER };
+enum method { METHOD_GET, METHOD_POST, METHOD_PATCH, METHOD_DELETE, METHOD_OTHER };
+
+enum route_body {
+    BODY_NONE,  /* a body is refused */
+    BODY_JSON,  /* collected */
+    BODY_STREAM /* of a data set's content: upload.c takes it as it comes */
+};
 
 struct request;
 
@@ -36,10 +42,10 @@ typedef int handler_fn(struct request *request, struct err *err);
 
 struct route {
     enum method method;
-    const char *path;          /* "{id}" stands for one part, a last "{file}" for the rest */
-    handler_fn *handler;       /* see handlers below */
-    bool writes;               /* runs in a savepoint, is refused while draining, is answered after the commit when it wrote */
-    bool takes_body;           /* a JSON body; else a body is refused */
+    const char *path;    /* "{id}" stands for one part, a last "{file}" for the rest */
+    handler_fn *handler; /* see handlers below */
+    bool writes;         /* runs in a savepoint, is refused while draining, is answered after the commit when it wrote */
+    enum route_body body;
     const char *const *params; /* known query parameters, ended by NULL */
 };
 
@@ -178,6 +184,7 @@ struct request {
     char *body;
     size_t body_size, body_room;
     uint64_t body_seen;
+    struct upload *upload; /* where a streamed body goes; NULL: it is none */
     struct err_list errors;
     struct MHD_Response *answer;
     unsigned status;
@@ -218,6 +225,7 @@ struct download {
     uint64_t offset, size;
 };
 int answer_download(struct request *request, const struct download *download, struct err *err);
+int answer_items(struct request *request, json_t *steal_items, size_t n, struct err *err); /* n: how many there should be */
 int answer_header(struct request *request, const char *name, const char *value, struct err *err);
 
 /* Replaces what was prepared by a problem document of errors (when there are any) or err. */
@@ -225,6 +233,22 @@ void answer_problem(struct request *request, const struct err *err, const struct
 
 /* Queues the prepared answer with the headers that every answer has. */
 enum MHD_Result answer_queue(struct request *request);
+
+/* --- upload.c: the content of a data set, written as it comes --- */
+
+/* What is refused before the body: an offset that is not where the upload stands, more bytes than were announced. */
+int upload_begin(struct request *request, struct err *err);
+
+/* Appends; what fails is told in the end. Returns false when the rest is not worth waiting for. */
+bool upload_take(struct request *request, const char *data, size_t size);
+void upload_end(struct request *request);
+
+/* --- dataset.c --- */
+
+/* The imported data set of request->args[0], an id or a name, or ERR_NOT_FOUND. */
+int request_dataset(struct request *request, struct dataset *ret_dataset, struct err *err);
+
+int answer_dataset(struct request *request, unsigned status, const struct dataset *dataset, struct err *err);
 
 /* --- job.c --- */
 
@@ -269,6 +293,12 @@ int handle_preset_layers(struct request *request, struct err *err);
 int handle_log(struct request *request, struct err *err);
 int handle_graph(struct request *request, struct err *err);
 int handle_datasets(struct request *request, struct err *err);
+int handle_dataset_announce(struct request *request, struct err *err);
+int handle_dataset(struct request *request, struct err *err);
+int handle_dataset_rename(struct request *request, struct err *err);
+int handle_dataset_delete(struct request *request, struct err *err);
+int handle_dataset_content(struct request *request, struct err *err);
+int handle_dataset_sheet(struct request *request, struct err *err);
 int handle_presets(struct request *request, struct err *err);
 int handle_device_resume(struct request *request, struct err *err);
 int handle_devices(struct request *request, struct err *err);

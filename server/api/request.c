@@ -49,6 +49,7 @@ void request_completed(void *arg, struct MHD_Connection *connection, void **cont
     if (request->list != NULL)
         leave_list(request);
     inspection_forget(request);
+    upload_end(request);
     if (request->answer != NULL)
         MHD_destroy_response(request->answer);
     free(request->raw);
@@ -75,6 +76,7 @@ static enum MHD_Result begin(struct request *request, const char *method) {
     request->head = strcmp(method, "HEAD") == 0;
     request->method = request->head || strcmp(method, "GET") == 0 ? METHOD_GET
                       : strcmp(method, "POST") == 0               ? METHOD_POST
+                      : strcmp(method, "PATCH") == 0              ? METHOD_PATCH
                       : strcmp(method, "DELETE") == 0             ? METHOD_DELETE
                                                                   : METHOD_OTHER;
     if (check_headers(request, &err) < 0 || check_route(request, &err) < 0) {
@@ -89,6 +91,8 @@ static enum MHD_Result begin(struct request *request, const char *method) {
  * its 413, and cut off when it goes on for too long. */
 static enum MHD_Result collect(struct request *request, const char *data, size_t size) {
     connection_read(request->connection, size);
+    if (request->upload != NULL)
+        return upload_take(request, data, size) ? MHD_YES : MHD_NO;
     request->body_seen += size;
     if (request->body_seen > BODY_MAX)
         return request->body_seen > BODY_DISCARD_MAX ? MHD_NO : MHD_YES;

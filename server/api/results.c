@@ -167,7 +167,7 @@ int handle_graph(struct request *request, struct err *err) {
     struct plan plan = {0};
     if (format == NULL || request_job(request, &job, err) < 0)
         return -1;
-    int failed = plan_of_text(job.id, job.spec, &spec, &plan, err);
+    int failed = plan_of_text(request->api, &job, job.spec, &spec, &plan, err);
     if (failed == 0) {
         failed = format->json == NULL ? answer_dot(request, plan.graph, err)
                                       : answer_json(request, MHD_HTTP_OK, format->json(plan.graph), err);

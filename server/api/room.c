@@ -104,13 +104,12 @@ int room_check(const json_t *devices, const struct spec *spec, const struct plan
     return err_at(err, best.code, best.pointer, "%s", best.text);
 }
 
-bool room_for_job(void *arg, const struct job *job, const json_t *device) {
+bool room_for_job(void *api, const struct job *job, const json_t *device) {
     struct spec spec;
     struct plan plan;
     struct err why = {0};
     int64_t free_bytes;
-    (void)arg;
-    if (plan_of_text(job->id, job->spec, &spec, &plan, &why) < 0)
+    if (plan_of_text(api, job, job->spec, &spec, &plan, &why) < 0)
         return true; /* its worker will say what is wrong */
     bool fits = check_one(device, &spec, &plan, &free_bytes, &why) == 0;
     plan_done(&plan);

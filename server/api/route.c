@@ -14,44 +14,52 @@ static const char *const filters_params[] = {"layer", "channels", "epoch", NULL}
 static const char *const images_params[] = {"first", "n", NULL};
 static const char *const predictions_params[] = {"after", "limit", "one_hot", "format", NULL};
 static const char *const layers_params[] = {"dataset", NULL};
+static const char *const content_params[] = {"offset", NULL};
 static const char *const events_params[] = {"job", "after", NULL};
 
 #define GET METHOD_GET
 #define POST METHOD_POST
+#define PATCH METHOD_PATCH
 #define DELETE METHOD_DELETE
 
 static const struct route routes[] = {
-    {POST, "/v1/jobs", handle_submit, true, true, submit_params},
-    {GET, "/v1/jobs", handle_list, false, false, list_params},
-    {GET, "/v1/jobs/{id}", handle_show, false, false, none},
-    {DELETE, "/v1/jobs/{id}", handle_delete, true, false, none},
-    {POST, "/v1/jobs/{id}/cancel", handle_cancel, true, false, none},
-    {POST, "/v1/jobs/{id}/retry", handle_retry, true, false, none},
-    {POST, "/v1/jobs/{id}/verify", handle_verify, true, false, none},
-    {GET, "/v1/jobs/{id}/epochs", handle_epochs, false, false, epochs_params},
-    {GET, "/v1/jobs/{id}/epochs/{n}", handle_epoch, false, false, none},
-    {GET, "/v1/jobs/{id}/log", handle_log, false, false, log_params},
-    {GET, "/v1/jobs/{id}/graph", handle_graph, false, false, graph_params},
-    {GET, "/v1/jobs/{id}/maps", handle_maps, false, false, maps_params},
-    {POST, "/v1/jobs/{id}/maps", handle_maps_sent, true, true, none}, /* writes nothing, but keeps the rules of every POST */
-    {GET, "/v1/jobs/{id}/filters", handle_filters, false, false, filters_params},
-    {GET, "/v1/jobs/{id}/images", handle_images, false, false, images_params},
-    {GET, "/v1/jobs/{id}/receipt", handle_receipt, false, false, none},
-    {GET, "/v1/jobs/{id}/weights", handle_weights, false, false, none},
-    {GET, "/v1/jobs/{id}/weights/{epoch}", handle_weights_file, false, false, none},
-    {GET, "/v1/jobs/{id}/predictions", handle_predictions, false, false, predictions_params},
-    {GET, "/v1/events", handle_events, false, false, events_params},
-    {GET, "/v1/datasets", handle_datasets, false, false, none},
-    {GET, "/v1/presets", handle_presets, false, false, none},
-    {GET, "/v1/presets/{name}/layers", handle_preset_layers, false, false, layers_params},
-    {GET, "/v1/devices", handle_devices, false, false, none},
-    {POST, "/v1/devices/{id}/resume", handle_device_resume, true, false, none},
-    {GET, "/v1/version", handle_version, false, false, none},
-    {GET, "/v1/openapi.json", handle_openapi, false, false, none},
-    {GET, "/livez", handle_live, false, false, none},
-    {GET, "/readyz", handle_ready, false, false, none},
-    {GET, "/metrics", handle_metrics, false, false, none},
-    {GET, "/{file}", handle_file, false, false, none},
+    {POST, "/v1/jobs", handle_submit, true, BODY_JSON, submit_params},
+    {GET, "/v1/jobs", handle_list, false, BODY_NONE, list_params},
+    {GET, "/v1/jobs/{id}", handle_show, false, BODY_NONE, none},
+    {DELETE, "/v1/jobs/{id}", handle_delete, true, BODY_NONE, none},
+    {POST, "/v1/jobs/{id}/cancel", handle_cancel, true, BODY_NONE, none},
+    {POST, "/v1/jobs/{id}/retry", handle_retry, true, BODY_NONE, none},
+    {POST, "/v1/jobs/{id}/verify", handle_verify, true, BODY_NONE, none},
+    {GET, "/v1/jobs/{id}/epochs", handle_epochs, false, BODY_NONE, epochs_params},
+    {GET, "/v1/jobs/{id}/epochs/{n}", handle_epoch, false, BODY_NONE, none},
+    {GET, "/v1/jobs/{id}/log", handle_log, false, BODY_NONE, log_params},
+    {GET, "/v1/jobs/{id}/graph", handle_graph, false, BODY_NONE, graph_params},
+    {GET, "/v1/jobs/{id}/maps", handle_maps, false, BODY_NONE, maps_params},
+    {POST, "/v1/jobs/{id}/maps", handle_maps_sent, true, BODY_JSON, none}, /* writes nothing, but keeps the rules of every POST */
+    {GET, "/v1/jobs/{id}/filters", handle_filters, false, BODY_NONE, filters_params},
+    {GET, "/v1/jobs/{id}/images", handle_images, false, BODY_NONE, images_params},
+    {GET, "/v1/jobs/{id}/receipt", handle_receipt, false, BODY_NONE, none},
+    {GET, "/v1/jobs/{id}/weights", handle_weights, false, BODY_NONE, none},
+    {GET, "/v1/jobs/{id}/weights/{epoch}", handle_weights_file, false, BODY_NONE, none},
+    {GET, "/v1/jobs/{id}/predictions", handle_predictions, false, BODY_NONE, predictions_params},
+    {GET, "/v1/events", handle_events, false, BODY_NONE, events_params},
+    {GET, "/v1/datasets", handle_datasets, false, BODY_NONE, none},
+    {POST, "/v1/datasets", handle_dataset_announce, true, BODY_JSON, none},
+    {GET, "/v1/datasets/{id}", handle_dataset, false, BODY_NONE, none},
+    {PATCH, "/v1/datasets/{id}", handle_dataset_rename, true, BODY_JSON, none},
+    {DELETE, "/v1/datasets/{id}", handle_dataset_delete, true, BODY_NONE, none},
+    {PATCH, "/v1/datasets/{id}/content", handle_dataset_content, true, BODY_STREAM, content_params},
+    {GET, "/v1/datasets/{id}/sheet", handle_dataset_sheet, false, BODY_NONE, none},
+    {GET, "/v1/presets", handle_presets, false, BODY_NONE, none},
+    {GET, "/v1/presets/{name}/layers", handle_preset_layers, false, BODY_NONE, layers_params},
+    {GET, "/v1/devices", handle_devices, false, BODY_NONE, none},
+    {POST, "/v1/devices/{id}/resume", handle_device_resume, true, BODY_NONE, none},
+    {GET, "/v1/version", handle_version, false, BODY_NONE, none},
+    {GET, "/v1/openapi.json", handle_openapi, false, BODY_NONE, none},
+    {GET, "/livez", handle_live, false, BODY_NONE, none},
+    {GET, "/readyz", handle_ready, false, BODY_NONE, none},
+    {GET, "/metrics", handle_metrics, false, BODY_NONE, none},
+    {GET, "/{file}", handle_file, false, BODY_NONE, none},
 };
 
 _Static_assert(sizeof routes / sizeof routes[0] <= METRIC_ROUTES_MAX, "the metrics have a row per route");
@@ -67,6 +75,8 @@ const char *method_name(enum method method) {
         return "GET";
     case METHOD_POST:
         return "POST";
+    case METHOD_PATCH:
+        return "PATCH";
     case METHOD_DELETE:
         return "DELETE";
     case METHOD_OTHER:

@@ -9,8 +9,8 @@
 #include "server/api/private.h"
 #include "server/api/submit.h"
 
-int plan_make(const struct spec *spec, struct plan *ret_plan, struct err *err) {
-    const struct dataset_card *card = dataset_find(spec->dataset);
+int plan_make(const struct spec *spec, const struct spec_context *context, struct plan *ret_plan, struct err *err) {
+    const struct dataset_card *card = context->find_dataset(context->arg, spec->dataset);
     if (card == NULL)
         return err_at(err, ERR_FIELD, "/dataset", "there is no data set \"%s\"", spec->dataset);
     struct graph_shape input = {card->channels, card->height + 2 * spec->pad, card->width + 2 * spec->pad};
@@ -35,43 +35,69 @@ void plan_done(struct plan *plan) {
     plan->graph = NULL;
 }
 
-int plan_of_text(const char *id, const char *text, struct spec *ret_spec, struct plan *ret_plan, struct err *err) {
+int plan_of_text(struct api *api, const struct job *job, const char *text, struct spec *ret_spec, struct plan *ret_plan,
+                 struct err *err) {
     enum { ANY_THREADS = 65536 };
-    struct spec_context context = spec_context_builtin(1, ANY_THREADS);
+    struct card_search search = {.api = api, .job_dataset = job->dataset};
+    struct spec_context context = card_context(&search, 1, ANY_THREADS);
     struct err_list errors = {0};
     struct spec spec = {0};
     struct err cause = {0};
     json_t *doc = json_parse(text, strlen(text), &cause);
     int failed = doc == NULL ? -1 : spec_parse(doc, &context, &spec, &errors);
     json_decref(doc);
-    if (failed == 0 && plan_make(&spec, ret_plan, &cause) == 0) {
+    failed = failed == 0 ? plan_make(&spec, &context, ret_plan, &cause) : failed;
+    card_search_done(&search);
+    if (failed == 0) {
         *ret_spec = spec;
         return 0;
     }
     spec_done(&spec);
-    return err_set(err, ERR_INTERNAL, "the stored spec of job %s cannot be expanded any more: %s", id,
+    return err_set(err, ERR_INTERNAL, "the stored spec of job %s cannot be expanded any more: %s", job->id,
                    errors.n > 0 ? errors.items[0].text : cause.text);
 }
 
+/* What was submitted. */
+struct submission {
+    struct spec spec;
+    struct plan plan;
+    char dataset[JOB_ID_MAX]; /* the imported data set that the spec names; "" */
+};
+
+static void submission_done(struct submission *submission) {
+    plan_done(&submission->plan);
+    spec_done(&submission->spec);
+}
+
+static int check_spec(struct request *request, bool anywhere, const struct spec_context *context, struct submission *submission,
+                      const char *dataset, struct err *err) {
+    struct spec *spec = &submission->spec;
+    struct plan *plan = &submission->plan;
+    if (plan_make(spec, context, plan, err) < 0 || (!anywhere && offer_check(request->api->options.sched, spec, plan, err) < 0))
+        return -1;
+    return from_check(request->api, spec, dataset, err);
+}
+
 /* All that can be wrong with a body, in the order in which a person would look for it; anywhere: whatever this server offers. */
-static int read_spec(struct request *request, bool anywhere, struct spec *ret_spec, struct plan *ret_plan, struct err *err) {
+static int read_spec(struct request *request, bool anywhere, struct submission *ret, struct err *err) {
     json_t *doc = json_parse(request->body != NULL ? request->body : "", request->body_size, err);
     if (doc == NULL)
         return -1;
     int threads = sched_threads(request->api->options.sched);
-    struct spec_context context = spec_context_builtin(threads, threads);
-    int failed = spec_parse(doc, &context, ret_spec, &request->errors);
+    struct card_search search = {.api = request->api};
+    struct spec_context context = card_context(&search, threads, threads);
+    *ret = (struct submission){0};
+    int failed = spec_parse(doc, &context, &ret->spec, &request->errors);
     json_decref(doc);
     if (failed < 0)
-        return -1;
-    *ret_plan = (struct plan){0};
-    if (plan_make(ret_spec, ret_plan, err) == 0 &&
-        (anywhere || offer_check(request->api->options.sched, ret_spec, ret_plan, err) == 0) &&
-        from_check(request->api, ret_spec, err) == 0)
-        return 0;
-    plan_done(ret_plan);
-    spec_done(ret_spec);
-    return -1;
+        card_explain(&search, &request->errors);
+    else
+        failed = check_spec(request, anywhere, &context, ret, search.found, err);
+    memcpy(ret->dataset, search.found, sizeof ret->dataset);
+    card_search_done(&search);
+    if (failed < 0)
+        submission_done(ret);
+    return failed;
 }
 
 /* What a dry run found; NULL when out of memory. */
@@ -137,7 +163,10 @@ static int replay(struct request *request, const char *id, struct err *err) {
 }
 
 /* The job and its key stand in the same savepoint, so there is never one without the other. */
-static int queue(struct request *request, const struct spec *spec, const char *key, const char *digest, struct err *err) {
+static int queue(struct request *request, const struct submission *submission, const char *key, const char *digest,
+                 struct err *err) {
+    const struct spec *spec = &submission->spec;
+    const char *dataset = submission->dataset;
     struct sched_initial initial;
     bool starts_from = spec->from.job[0] != '\0';
     if (starts_from && from_initial(request->api, spec, &initial, err) < 0)
@@ -147,8 +176,10 @@ static int queue(struct request *request, const struct spec *spec, const char *k
     json_decref(doc);
     if (text == NULL)
         return err_set(err, ERR_MEMORY, "cannot queue the job: out of memory");
-    struct queue_entry entry = {
-        .new = {.spec = text, .epochs = spec->epochs}, .initial = starts_from ? &initial : NULL, .key = key, .digest = digest};
+    struct queue_entry entry = {.new = {.spec = text, .epochs = spec->epochs, .dataset = dataset[0] != '\0' ? dataset : NULL},
+                                .initial = starts_from ? &initial : NULL,
+                                .key = key,
+                                .digest = digest};
     int failed = queue_job(request, &entry, err);
     free(text);
     return failed;
@@ -158,8 +189,7 @@ static int submit(struct request *request, struct err *err) {
     struct api *api = request->api;
     const char *key;
     char digest[65], known[JOB_ID_MAX] = "";
-    struct spec spec;
-    struct plan plan;
+    struct submission submission;
     if (read_key(request, &key, err) < 0)
         return -1;
     sha256_hex(request->body != NULL ? request->body : "", request->body_size, digest);
@@ -167,22 +197,19 @@ static int submit(struct request *request, struct err *err) {
         return -1;
     if (known[0] != '\0')
         return replay(request, known, err);
-    if (read_spec(request, false, &spec, &plan, err) < 0)
+    if (read_spec(request, false, &submission, err) < 0)
         return -1;
-    plan_done(&plan);
-    int failed = queue(request, &spec, key, digest, err);
-    spec_done(&spec);
+    int failed = queue(request, &submission, key, digest, err);
+    submission_done(&submission);
     return failed;
 }
 
 static int dry_run(struct request *request, struct err *err) {
-    struct spec spec;
-    struct plan plan;
-    if (read_spec(request, target_param(&request->target, "gpu") != NULL, &spec, &plan, err) < 0)
+    struct submission submission;
+    if (read_spec(request, target_param(&request->target, "gpu") != NULL, &submission, err) < 0)
         return -1;
-    int failed = answer_dry_run(request, &spec, &plan, err);
-    plan_done(&plan);
-    spec_done(&spec);
+    int failed = answer_dry_run(request, &submission.spec, &submission.plan, err);
+    submission_done(&submission);
     return failed;
 }
 

@@ -20,13 +20,32 @@ struct plan {
     int64_t all_images;       /* training, validation and test */
 };
 
-/* Expands the model of a spec for its data set. Errors point into the spec. */
-int plan_make(const struct spec *spec, struct plan *ret_plan, struct err *err);
+/* Expands the model of a spec for its data set, which the context finds. Errors point into the spec. */
+int plan_make(const struct spec *spec, const struct spec_context *context, struct plan *ret_plan, struct err *err);
 void plan_done(struct plan *plan);
 
-/* The spec of a job as it is stored, and its plan; both are the caller's to end. It was checked when it was queued: what fails
- * now is our fault. A job of a larger machine keeps its threads. */
-int plan_of_text(const char *id, const char *text, struct spec *ret_spec, struct plan *ret_plan, struct err *err);
+/* A spec (text) of a job's, as it is stored or much the same, and its plan; both are the caller's to end. It was checked when it
+ * was queued: what fails now is our fault. A job of a larger machine keeps its threads. */
+int plan_of_text(struct api *api, const struct job *job, const char *text, struct spec *ret_spec, struct plan *ret_plan,
+                 struct err *err);
+
+/* --- card.c: the data set that a spec names --- */
+
+/* A search is for one data set. */
+struct card_search {
+    struct api *api;
+    const char *job_dataset;       /* the one of a job ("": a built-in one), whatever name it has now; NULL: by the spec's name */
+    char found[JOB_ID_MAX];        /* the imported one that was found; "": none */
+    struct dataset_import *import; /* its card */
+    struct err why;                /* why one of that name cannot be used */
+};
+
+/* The search must outlive the context. */
+struct spec_context card_context(struct card_search *search, int threads_default, int threads_max);
+
+/* Says in a list of errors why the data set cannot be used, where that is known. */
+void card_explain(const struct card_search *search, struct err_list *errors);
+void card_search_done(struct card_search *search);
 
 /* --- layers.c --- */
 
@@ -35,8 +54,9 @@ json_t *layers_document(const struct graph *graph);
 
 /* --- from.c --- */
 
-/* Whether what the spec's "from" wants is there and may be seen; fills in the epoch where its last one is wanted. */
-int from_check(struct api *api, struct spec *spec, struct err *err);
+/* Whether what the spec's "from" wants is there and may be seen; fills in the epoch where its last one is wanted. dataset: the id
+ * of the imported one that the spec names; "". */
+int from_check(struct api *api, struct spec *spec, const char *dataset, struct err *err);
 
 /* The files that a spec with "from" starts with. Borrows from the spec. */
 int from_initial(struct api *api, const struct spec *spec, struct sched_initial *ret_initial, struct err *err);
@@ -73,7 +93,7 @@ bool room_is_for_gpu(const json_t *devices, const struct spec *spec);
 int room_check(const json_t *devices, const struct spec *spec, const struct plan *plan, struct err *err);
 
 /* For sched_ask_room. */
-bool room_for_job(void *arg, const struct job *job, const json_t *device);
+bool room_for_job(void *api, const struct job *job, const json_t *device);
 
 /* What a job would need on a GPU: one of devices by its id, or a built-in profile by its name. ERR_FIELD when there is none, with
  * the nearest name; ERR_UNSUPPORTED when it computes in another precision. *ret_answer, as openapi.yaml shows GpuPlan, is a new

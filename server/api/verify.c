@@ -60,12 +60,12 @@ static json_t *pinned_spec(const struct sched *sched, const struct job *job, str
 }
 
 /* Whether this server still offers what the job ran with. */
-static int check_offer(const struct sched *sched, const struct job *job, const char *text, struct err *err) {
+static int check_offer(struct api *api, const struct job *job, const char *text, struct err *err) {
     struct spec spec = {0};
     struct plan plan = {0};
-    if (plan_of_text(job->id, text, &spec, &plan, err) < 0)
+    if (plan_of_text(api, job, text, &spec, &plan, err) < 0)
         return -1;
-    int failed = offer_check(sched, &spec, &plan, err);
+    int failed = offer_check(api->options.sched, &spec, &plan, err);
     plan_done(&plan);
     spec_done(&spec);
     return failed;
@@ -76,9 +76,12 @@ static int queue(struct request *request, const struct job *job, const json_t *s
     char *text = json_text(spec);
     if (text == NULL)
         return err_set(err, ERR_MEMORY, "cannot verify job %s: out of memory", job->id);
-    struct queue_entry entry = {.new = {.spec = text, .epochs = job->epochs, .verifies = job->id},
+    struct queue_entry entry = {.new = {.spec = text,
+                                        .epochs = job->epochs,
+                                        .dataset = job->dataset[0] != '\0' ? job->dataset : NULL,
+                                        .verifies = job->id},
                                 .initial = json_object_get(spec, "from") != NULL ? &initial : NULL};
-    int failed = check_offer(request->api->options.sched, job, text, err);
+    int failed = check_offer(request->api, job, text, err);
     if (failed == 0)
         failed = queue_job(request, &entry, err);
     free(text);

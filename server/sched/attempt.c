@@ -87,7 +87,7 @@ static void ended(void *arg, uint32_t epoll_events) {
 static int watch(struct attempt *attempt, struct err *err);
 
 static int instruct(struct attempt *attempt, const char *dir, struct err *err) {
-    char *line = launch_start_line(&attempt->job, dir);
+    char *line = launch_start_line(attempt->sched, &attempt->job, dir);
     if (line == NULL)
         return err_set(err, ERR_MEMORY, "out of memory while starting a job");
     int rc = proc_tell(&attempt->proc, line, err);

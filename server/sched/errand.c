@@ -43,6 +43,18 @@ static int heard(void *arg, const char *data, size_t size) {
     return 0;
 }
 
+static int heard_line(void *arg, const char *line, size_t size) {
+    struct errand *errand = arg;
+    errand->options.line(errand->options.arg, line, size);
+    return 0;
+}
+
+static void heard_oversize(void *arg) {
+    struct errand *errand = arg;
+    errand->oversize = true;
+    proc_kill(&errand->proc);
+}
+
 static int complained(void *arg, const char *data, size_t size) {
     struct errand *errand = arg;
     size_t room = sizeof errand->complaint - 1;
@@ -113,7 +125,13 @@ static void too_late(void *arg) {
 
 static int watch(struct errand *errand, struct err *err) {
     struct loop *loop = errand->options.sched->options.loop;
-    struct pump_options out = {.loop = loop, .fd = errand->proc.out, .fn = heard, .arg = errand};
+    bool lines = errand->options.line != NULL;
+    struct pump_options out = {.loop = loop,
+                               .fd = errand->proc.out,
+                               .line_max = lines ? errand->options.answer_max : 0,
+                               .fn = lines ? heard_line : heard,
+                               .oversize = heard_oversize,
+                               .arg = errand};
     struct pump_options complaints = {.loop = loop, .fd = errand->proc.err, .fn = complained, .arg = errand};
     errand->timer = loop_timer_add(loop, too_late, errand, err);
     errand->out = errand->timer != NULL ? pump_new(&out, err) : NULL;
@@ -131,7 +149,8 @@ static int start(struct errand *errand, struct err *err) {
         return -1;
     if (errand->options.question != NULL && proc_tell(&errand->proc, errand->options.question, err) != 0)
         return -1;
-    proc_close_in(&errand->proc);
+    if (!errand->options.holds_input)
+        proc_close_in(&errand->proc);
     errand->options.question = NULL; /* the caller's, as the others */
     errand->options.args = NULL;
     errand->options.env = NULL;

@@ -157,16 +157,16 @@ static int check_room(const struct sched *sched, struct err *err) {
     return 0;
 }
 
-static json_t *make_line(const struct sched_question *question) {
+static json_t *make_line(const struct sched *sched, const struct sched_question *question) {
     const char *spec = question->job->spec;
-    return json_pack("{s:i, s:o, s:o}", "protocol", EVENT_PROTOCOL, "spec", json_parse(spec, strlen(spec), NULL), "want",
-                     question->steal_want);
+    return json_pack("{s:i, s:o, s:o, s:o}", "protocol", EVENT_PROTOCOL, "dataset", launch_dataset(sched, question->job), "spec",
+                     json_parse(spec, strlen(spec), NULL), "want", question->steal_want);
 }
 
 int sched_inspect(struct sched *sched, const struct sched_question *question, struct inspection **ret_inspection,
                   struct err *err) {
     struct inspection *inspection = calloc(1, sizeof *inspection);
-    json_t *line = make_line(question);
+    json_t *line = make_line(sched, question);
     if (line == NULL || inspection == NULL) {
         json_decref(line);
         free(inspection);

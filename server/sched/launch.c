@@ -102,9 +102,16 @@ char *launch_line(json_t *steal) {
     return ended;
 }
 
-char *launch_start_line(const struct job *job, const char *dir) {
+json_t *launch_dataset(const struct sched *sched, const struct job *job) {
+    char dir[PATH_MAX];
+    if (job->dataset[0] == '\0')
+        return json_null();
+    return dataset_path(sched, "datasets", job->dataset, dir, NULL) == 0 ? json_pack("{s:s}", "dir", dir) : NULL;
+}
+
+char *launch_start_line(const struct sched *sched, const struct job *job, const char *dir) {
     json_t *spec = json_parse(job->spec, strlen(job->spec), NULL);
-    return launch_line(json_pack("{s:i, s:s, s:i, s:s, s:s, s:i, s:o}", "protocol", EVENT_PROTOCOL, "job", job->id, "attempt",
-                                 job->attempt, "device", job->device, "dir", dir, "epochs_known", job->epochs_done, "spec",
-                                 spec));
+    return launch_line(json_pack("{s:i, s:s, s:i, s:s, s:s, s:i, s:o, s:o}", "protocol", EVENT_PROTOCOL, "job", job->id,
+                                 "attempt", job->attempt, "device", job->device, "dir", dir, "epochs_known", job->epochs_done,
+                                 "dataset", launch_dataset(sched, job), "spec", spec));
 }

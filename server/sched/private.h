@@ -36,7 +36,10 @@ void launch_env_done(struct launch_env *env); /* accepts zeroed memory */
 char *launch_line(json_t *steal);
 
 /* The line that tells a worker its job. Caller frees; NULL when out of memory or the spec is damaged. */
-char *launch_start_line(const struct job *job, const char *dir);
+char *launch_start_line(const struct sched *sched, const struct job *job, const char *dir);
+
+/* The "dataset" of such a line. New reference; NULL when out of memory. */
+json_t *launch_dataset(const struct sched *sched, const struct job *job);
 
 /* --- device.c: what is known of a device besides what the probe said --- */
 
@@ -99,6 +102,34 @@ const char *probe_reason(const struct probe *probe); /* why it failed; "" */
 /* Answers all questions with "unavailable"; or forgets them. */
 void inspections_drain(struct sched *sched);
 void inspections_free(struct sched *sched);
+
+/* --- files.c --- */
+
+/* Opens a regular file for reading. ERR_NOT_FOUND when there is none. */
+int file_open(const char *path, int *ret_fd, uint64_t *ret_size, struct err *err);
+
+/* --- dataset.c --- */
+
+/* DATA/FOLDER/ID; "datasets" or "uploads". */
+int dataset_path(const struct sched *sched, const char *folder, const char *id, char ret_path[PATH_MAX], struct err *err);
+
+/* Removes the files of a data set. */
+void dataset_remove_upload(const struct sched *sched, const char *id);
+void dataset_remove(const struct sched *sched, const char *id);
+
+/* What a daemon that died left behind: files without a row, half an import; rows whose upload was lost. */
+void datasets_sweep(struct sched *sched);
+
+/* What was deleted goes after a commit. */
+void datasets_committed(struct sched *sched, bool committed);
+
+/* --- import.c: one data set after another becomes what jobs train on --- */
+
+/* At the end of a turn: files what has ended, starts the next. */
+void imports_committed(struct sched *sched, bool committed);
+
+/* Ends the import of a data set, or (NULL) whichever runs, without a trace: it waits again. */
+void imports_stop(struct sched *sched, const char *id);
 
 /* --- attempt.c: one attempt of a job, from its claim until its end is committed --- */
 
@@ -181,7 +212,7 @@ void attempt_file(struct attempt *attempt);
 /* For the daemon itself, which acts for nobody. */
 extern const struct viewer daemon_viewer;
 
-struct named { /* a job in a list */
+struct named { /* a job or a data set in a list */
     struct named *next;
     char id[JOB_ID_MAX];
 };
@@ -197,9 +228,12 @@ struct sched {
     bool look;             /* they look again, though nothing has arrived */
     struct attempt *attempts;
     struct inspection *inspections;
-    struct named *doomed;     /* jobs whose directories go after a commit */
-    struct named *placed;     /* new ones with files in theirs, which go when the commit fails */
-    struct loop_timer *pause; /* armed: nothing is claimed or written again until it fires */
+    struct importing *importing; /* NULL: nothing is imported */
+    bool look_imports;           /* a data set may wait for its import */
+    struct named *doomed_sets;   /* data sets whose files go after a commit */
+    struct named *doomed;        /* jobs whose directories go after a commit */
+    struct named *placed;        /* new ones with files in theirs, which go when the commit fails */
+    struct loop_timer *pause;    /* armed: nothing is claimed or written again until it fires */
     bool paused, draining;
     loop_fn *drained;
     void *drained_arg;
@@ -217,6 +251,10 @@ void sched_pause(struct sched *sched);
 
 /* Removes a job's directory; what cannot be removed is logged. */
 void sched_remove_dir(const struct sched *sched, const char *id);
+
+/* Puts an id in front of a list. */
+int named_add(struct named **list, const char *id, struct err *err);
+void named_clear(struct named **list);
 
 /* DATA/jobs/ID. */
 int sched_job_dir(const struct sched *sched, const char *id, char ret_path[PATH_MAX], struct err *err);

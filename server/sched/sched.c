@@ -54,6 +54,24 @@ static void sweep(const struct sched *sched) {
     closedir(dir);
 }
 
+int named_add(struct named **list, const char *id, struct err *err) {
+    struct named *named = calloc(1, sizeof *named);
+    if (named == NULL)
+        return err_set(err, ERR_MEMORY, "out of memory while keeping the id %s", id);
+    snprintf(named->id, sizeof named->id, "%s", id);
+    named->next = *list;
+    *list = named;
+    return 0;
+}
+
+void named_clear(struct named **list) {
+    while (*list != NULL) {
+        struct named *named = *list;
+        *list = named->next;
+        free(named);
+    }
+}
+
 int sched_new(const struct sched_options *options, struct sched **ret_sched, struct err *err) {
     struct sched *sched = calloc(1, sizeof *sched);
     if (sched == NULL)
@@ -72,16 +90,9 @@ int sched_new(const struct sched_options *options, struct sched **ret_sched, str
         return -1;
     }
     sweep(sched);
+    datasets_sweep(sched);
     *ret_sched = sched;
     return 0;
-}
-
-static void clear(struct named **list) {
-    while (*list != NULL) {
-        struct named *named = *list;
-        *list = named->next;
-        free(named);
-    }
 }
 
 void sched_remove_dir(const struct sched *sched, const char *id) {
@@ -100,8 +111,10 @@ void sched_free(struct sched *sched) {
         attempt_free(attempt);
     }
     inspections_free(sched);
-    clear(&sched->doomed);
-    clear(&sched->placed);
+    imports_stop(sched, NULL);
+    named_clear(&sched->doomed);
+    named_clear(&sched->doomed_sets);
+    named_clear(&sched->placed);
     devices_free(sched);
     probe_free(sched->probe);
     loop_timer_remove(sched->pause);
@@ -130,8 +143,9 @@ const struct attempt *sched_attempt_on(const struct sched *sched, const char *de
 static void settle_dirs(struct sched *sched, bool committed) {
     for (const struct named *job = committed ? sched->doomed : sched->placed; job != NULL; job = job->next)
         sched_remove_dir(sched, job->id);
-    clear(&sched->doomed);
-    clear(&sched->placed);
+    named_clear(&sched->doomed);
+    named_clear(&sched->placed);
+    datasets_committed(sched, committed);
 }
 
 /* What a lost commit means for an attempt: a claim never happened, a worker is stopped since the store lacks what it said, an end
@@ -261,6 +275,7 @@ void sched_committed(struct sched *sched, bool committed) {
         sched_pause(sched);
     }
     each_attempt(sched, committed ? keep : lose);
+    imports_committed(sched, committed);
     if (committed && !sched->paused && !sched->draining)
         claim_all(sched);
     if (sched->draining && sched->attempts == NULL && sched->drained != NULL) {
@@ -324,17 +339,7 @@ int sched_retry(struct sched *sched, const struct viewer *viewer, const char *id
 }
 
 int sched_delete(struct sched *sched, const struct viewer *viewer, const char *id, struct err *err) {
-    struct named *doomed = calloc(1, sizeof *doomed);
-    if (doomed == NULL)
-        return err_set(err, ERR_MEMORY, "out of memory while deleting a job");
-    if (store_job_delete(sched->options.store, viewer, id, err) != 0) {
-        free(doomed);
-        return -1;
-    }
-    snprintf(doomed->id, sizeof doomed->id, "%s", id);
-    doomed->next = sched->doomed;
-    sched->doomed = doomed;
-    return 0;
+    return store_job_delete(sched->options.store, viewer, id, err) != 0 ? -1 : named_add(&sched->doomed, id, err);
 }
 
 void sched_drain(struct sched *sched, loop_fn *done, void *arg) {
@@ -343,6 +348,7 @@ void sched_drain(struct sched *sched, loop_fn *done, void *arg) {
     sched->drained = done;
     sched->drained_arg = arg;
     inspections_drain(sched);
+    imports_stop(sched, NULL);
     for (struct attempt *attempt = sched->attempts; attempt != NULL; attempt = attempt->next) {
         attempt_stop(attempt, STOP_DRAIN);
         if (again)

@@ -20,6 +20,8 @@ struct sched_options {
     const char *worker_path;    /* residuum-worker */
     int64_t probe_timeout_ms;   /* 20,000 */
     int64_t inspect_timeout_ms; /* 30,000 */
+    int64_t import_timeout_ms;  /* of one data set: 3,600,000 */
+    int64_t dataset_max_bytes;  /* of an archive, and of what is made of it */
     int64_t stop_timeout_ms;    /* from closing a worker's standard input to SIGKILL: 15,000 */
     int64_t silence_ms;         /* a worker that says nothing for so long is killed: 1,800,000; until "hello" at most 120,000 */
     int tries_max;              /* 3 */
@@ -149,6 +151,36 @@ void sched_inspect_abandon(struct inspection *inspection);
 
 /* Opens a file of a job's directory for reading; the caller closes it. ERR_NOT_FOUND when there is none. */
 int sched_file_open(struct sched *sched, const char *id, const char *name, int *ret_fd, uint64_t *ret_size, struct err *err);
+
+/* --- dataset.c: files of data sets: DATA/uploads/ID as far as it has come, DATA/datasets/ID when it is ready --- */
+
+/* ERR_TOO_LARGE or ERR_FULL when so many bytes of an archive cannot be taken. */
+int sched_upload_check(const struct sched *sched, int64_t bytes, struct err *err);
+
+/* The file of an upload, for one writer at a time (ERR_CONFLICT: there is another); *ret_offset is how much is there. The caller
+ * closes it. */
+int sched_upload_open(const struct sched *sched, const struct dataset *dataset, int *ret_fd, int64_t *ret_offset,
+                      struct err *err);
+
+/* How much of an upload is there. */
+int64_t sched_upload_offset(const struct sched *sched, const struct dataset *dataset);
+
+/* All of it is there: it is imported after the commit. */
+int sched_upload_done(struct sched *sched, const struct dataset *dataset, struct err *err);
+
+/* Deletes a data set, its row now and its files after the commit. */
+int sched_dataset_delete(struct sched *sched, const struct viewer *viewer, const char *id, struct err *err);
+
+/* Opens a file of a data set that is ready; the caller closes it. */
+int sched_dataset_file(const struct sched *sched, const char *id, const char *name, int *ret_fd, uint64_t *ret_size,
+                       struct err *err);
+
+/* --- import.c --- */
+
+/* What the import of a data set last told: {"phase", "entries", "images", "bytes", "total_bytes"}; borrowed. NULL: it does not
+ * run.
+ */
+const json_t *sched_import_progress(const struct sched *sched, const char *id);
 
 /* --- initial.c: what a job starts from --- */
 

@@ -12,22 +12,13 @@
     "SELECT job.seq, job.id, job.owner, account.name, job.state, job.attempt, job.tries, job.epochs_done, job.epochs, " \
     "job.spec, job.hello, job.device, job.reason, job.reason_text, job.created_us, job.started_us, job.ended_us, "      \
     "job.cancel_requested_us, job.best_epoch, job.stopped_early, job.test_accuracy, job.verifies, job.verify_job, "     \
-    "job.verify_result, job.verify_epoch FROM job JOIN account ON account.id = job.owner "
+    "job.verify_result, job.verify_epoch, job.dataset FROM job JOIN account ON account.id = job.owner "
 
 void job_done(struct job *job) {
     free(job->spec);
     free(job->hello);
     free(job->reason_text);
     *job = (struct job){0};
-}
-
-/* A column's text as a copy; NULL stays NULL. */
-static int dup_column(sqlite3_stmt *stmt, int column, char **ret_text) {
-    *ret_text = NULL;
-    if (sqlite3_column_type(stmt, column) == SQLITE_NULL)
-        return 0;
-    *ret_text = strdup(query_text(stmt, column));
-    return *ret_text != NULL ? 0 : -1;
 }
 
 /* Fills a job from a row of JOB_SELECT. */
@@ -53,28 +44,31 @@ static int load(sqlite3_stmt *stmt, struct job *ret_job, struct err *err) {
     snprintf(job.device, sizeof job.device, "%s", query_text(stmt, 11));
     snprintf(job.reason, sizeof job.reason, "%s", query_text(stmt, 12));
     snprintf(job.verifies, sizeof job.verifies, "%s", query_text(stmt, 21));
+    snprintf(job.dataset, sizeof job.dataset, "%s", query_text(stmt, 25));
     snprintf(job.verification.job, sizeof job.verification.job, "%s", query_text(stmt, 22));
     if (!job_state_parse(query_text(stmt, 4), &job.state) || !verify_result_parse(query_text(stmt, 23), &job.verification.result))
         return err_set(err, ERR_STORE, "job %s is in the unknown state '%s', its verification '%s'", job.id, query_text(stmt, 4),
                        query_text(stmt, 23));
-    if (dup_column(stmt, 9, &job.spec) != 0 || dup_column(stmt, 10, &job.hello) != 0 ||
-        dup_column(stmt, 13, &job.reason_text) != 0) {
+    if (query_dup(stmt, 9, &job.spec, err) != 0 || query_dup(stmt, 10, &job.hello, err) != 0 ||
+        query_dup(stmt, 13, &job.reason_text, err) != 0) {
         job_done(&job);
-        return err_set(err, ERR_MEMORY, "out of memory while reading a job");
+        return -1;
     }
     *ret_job = job;
     return 0;
 }
 
-int job_id_make(char ret_id[JOB_ID_MAX], struct err *err) {
+int id_make(const char *prefix, char ret_id[JOB_ID_MAX], struct err *err) {
     static const char digits[] = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
     enum { LENGTH = 22, BASE = 62, FAIR = 256 / BASE * BASE }; /* bytes from FAIR on would favour the first digits */
-    char id[JOB_ID_MAX] = "job_";
-    for (size_t used = 4; used < 4 + LENGTH;) {
+    char id[JOB_ID_MAX] = "";
+    size_t used = strlen(prefix), end = used + LENGTH;
+    memcpy(id, prefix, used);
+    while (used < end) {
         unsigned char bytes[32];
         if (getrandom(bytes, sizeof bytes, 0) != (ssize_t)sizeof bytes)
-            return err_set(err, ERR_INTERNAL, "the kernel gave no random numbers for a job's id");
-        for (size_t i = 0; i < sizeof bytes && used < 4 + LENGTH; i++) {
+            return err_set(err, ERR_INTERNAL, "the kernel gave no random numbers for an id");
+        for (size_t i = 0; i < sizeof bytes && used < end; i++) {
             if (bytes[i] < FAIR)
                 id[used++] = digits[bytes[i] % BASE];
         }
@@ -99,10 +93,12 @@ int store_job_get(struct store *store, const struct viewer *viewer, const char *
 
 int store_job_add(struct store *store, const struct viewer *owner, const struct job_new *new, struct job *ret_job,
                   struct err *err) {
-    static const char sql[] = "INSERT INTO job (id, owner, epochs, spec, created_us, verifies) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+    static const char sql[] =
+        "INSERT INTO job (id, owner, epochs, spec, created_us, verifies, dataset) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
     char id[JOB_ID_MAX];
-    if (job_id_make(id, err) != 0 || query_write(store, err, sql, "sidsis", id, owner->account, new->epochs, new->spec,
-                                                 clock_unix_us(), new->verifies != NULL ? new->verifies : "") < 0)
+    if (id_make("job_", id, err) != 0 ||
+        query_write(store, err, sql, "sidsiss", id, owner->account, new->epochs, new->spec, clock_unix_us(),
+                    new->verifies != NULL ? new->verifies : "", new->dataset) < 0)
         return -1;
     if (new->verifies != NULL && verify_begin(store, id, new->verifies, err) != 0)
         return -1;

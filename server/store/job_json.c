@@ -33,9 +33,9 @@ static json_t *verification_json(const struct job *job) {
                      job->verification.job);
 }
 
-/* What its epochs came to. */
+/* What it trains on, and what its epochs came to. */
 static json_t *outcome_json(const struct job *job) {
-    return json_pack("{s:o, s:b, s:o, s:s?, s:o}", "best_epoch",
+    return json_pack("{s:s?, s:o, s:b, s:o, s:s?, s:o}", "dataset", job->dataset[0] != '\0' ? job->dataset : NULL, "best_epoch",
                      job->best_epoch > 0 ? json_integer(job->best_epoch) : json_null(), "stopped_early", (int)job->stopped_early,
                      "test_accuracy", json_number_or_null(job->test_accuracy), "verifies",
                      job->verifies[0] != '\0' ? job->verifies : NULL, "verification", verification_json(job));

@@ -26,7 +26,7 @@ int store_open_with(const char *dir, const struct migration *known, size_t n, st
 
 /* --- store.c --- */
 
-enum { STATEMENTS_MAX = 64, WAL_PAGES_MAX = 1000 };
+enum { STATEMENTS_MAX = 96, WAL_PAGES_MAX = 1000 };
 
 struct statement {
     const char *sql; /* by address: every SQL text is a constant */
@@ -66,6 +66,9 @@ int query_fail(sqlite3 *db, struct err *err, const char *tried);
 /* The text of a column, "" for NULL, valid until the next step. */
 const char *query_text(sqlite3_stmt *stmt, int column);
 
+/* A column's text as a copy, which the caller frees; NULL stays NULL. */
+int query_dup(sqlite3_stmt *stmt, int column, char **ret_text, struct err *err);
+
 int store_begin(struct store *store, struct err *err);
 
 /* --- job.c --- */
@@ -73,8 +76,8 @@ int store_begin(struct store *store, struct err *err);
 /* For the daemon itself, which acts for nobody. */
 extern const struct viewer viewer_daemon;
 
-/* "job_" and 22 characters of base62 from the kernel's random numbers. */
-int job_id_make(char ret_id[JOB_ID_MAX], struct err *err);
+/* A prefix ("job_") and 22 characters of base62 from the kernel's random numbers. */
+int id_make(const char *prefix, char ret_id[JOB_ID_MAX], struct err *err);
 
 /* The queued jobs, oldest first. */
 int job_walk_queued(struct store *store, store_job_fn *fn, void *arg, struct err *err);

@@ -28,6 +28,14 @@ const char *query_text(sqlite3_stmt *stmt, int column) {
     return text != NULL ? (const char *)text : "";
 }
 
+int query_dup(sqlite3_stmt *stmt, int column, char **ret_text, struct err *err) {
+    *ret_text = NULL;
+    if (sqlite3_column_type(stmt, column) == SQLITE_NULL)
+        return 0;
+    *ret_text = strdup(query_text(stmt, column));
+    return *ret_text != NULL ? 0 : err_set(err, ERR_MEMORY, "out of memory while reading the store");
+}
+
 static sqlite3_stmt *prepare(struct store *store, const char *sql, struct err *err) {
     for (int i = 0; i < store->statements_n; i++) {
         if (store->statements[i].sql == sql)

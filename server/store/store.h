@@ -32,7 +32,7 @@ enum job_state {
     JOB_STATES(JOB_ENUM)
 #undef JOB_ENUM
 };
-enum { JOB_STATES_N = JOB_CANCELLED + 1, JOB_ID_MAX = 32, DEVICE_ID_MAX = 64, WEIGHTS_SHA256_MAX = 65 };
+enum { JOB_STATES_N = JOB_CANCELLED + 1, JOB_ID_MAX = 32, DEVICE_ID_MAX = 64, WEIGHTS_SHA256_MAX = 65, DATASET_NAME_MAX = 33 };
 
 const char *job_state_name(enum job_state state);
 bool job_state_parse(const char *name, enum job_state *ret_state);
@@ -121,6 +121,7 @@ struct job {
     char reason[32], *reason_text; /* err_name and sentence of a failure or of the last interruption; "" and NULL if none */
     int64_t created_us, started_us, ended_us; /* 0: not yet */
     int64_t cancel_requested_us;              /* 0: no */
+    char dataset[JOB_ID_MAX];                 /* the imported data set that it trains on; "": a built-in one */
     char verifies[JOB_ID_MAX];                /* the job that this one runs again; "" */
     struct {                                  /* the newest verification, of this job or by it */
         enum verify_result result;
@@ -146,6 +147,7 @@ struct job_change {                   /* what a move records beside the state; z
 struct job_new {
     const char *spec; /* canonical JSON */
     int epochs;
+    const char *dataset;  /* NULL, or the id of the imported data set that it trains on */
     const char *verifies; /* NULL, or the job that this one runs again: both are marked with a pending verification */
 };
 
@@ -263,6 +265,75 @@ int64_t store_event_newest(const struct store *store);
 /* Deletes progress events of jobs that ended before older_than_us, some thousand at a time; *ret_more tells whether there are
  * more. Only progress is ever dropped: job and epoch events stay as long as their job. */
 int store_event_prune(struct store *store, int64_t older_than_us, bool *ret_more, struct err *err);
+
+/* --- dataset.c: imported data sets --- */
+
+#define DATASET_STATES(X)             \
+    X(DATASET_UPLOADING, "uploading") \
+    X(DATASET_QUEUED, "queued")       \
+    X(DATASET_READY, "ready")         \
+    X(DATASET_FAILED, "failed")
+
+enum dataset_state {
+#define DATASET_ENUM(name, text) name,
+    DATASET_STATES(DATASET_ENUM)
+#undef DATASET_ENUM
+};
+
+const char *dataset_state_name(enum dataset_state state);
+
+struct dataset {
+    char id[JOB_ID_MAX]; /* "ds_" + 22 characters of base62 */
+    char owner[65], name[DATASET_NAME_MAX];
+    enum dataset_state state;
+    int64_t archive_bytes;
+    char archive_sha256[65];
+    char *title;
+    char *options;                 /* of the import, JSON (common/event.h) */
+    char *card;                    /* JSON; NULL unless ready */
+    char reason[32], *reason_text; /* of a failure; "" and NULL if none */
+    char *entry;                   /* of the archive, which is to blame for it; "" */
+    int64_t created_us;
+    int64_t jobs; /* that train or trained on it */
+};
+
+void dataset_done(struct dataset *dataset); /* frees what it holds; accepts zeroed memory */
+
+struct dataset_new {
+    const char *name, *title, *archive_sha256, *options;
+    int64_t archive_bytes;
+};
+
+/* Inserts one that waits for its upload. ERR_CONFLICT when the owner has one of that name. */
+int store_dataset_add(struct store *store, const struct viewer *owner, const struct dataset_new *new, struct dataset *ret_dataset,
+                      struct err *err);
+
+/* By id, also the id of one that turned out to hold the same as this one; or by name. ERR_NOT_FOUND. */
+int store_dataset_get(struct store *store, const struct viewer *viewer, const char *id, struct dataset *ret_dataset,
+                      struct err *err);
+int store_dataset_named(struct store *store, const struct viewer *viewer, const char *name, struct dataset *ret_dataset,
+                        struct err *err);
+
+typedef int store_dataset_fn(void *arg, const struct dataset *dataset); /* borrowed; non-zero ends the walk */
+
+/* All that the viewer may see, oldest first. */
+int store_dataset_list(struct store *store, const struct viewer *viewer, store_dataset_fn *fn, void *arg, struct err *err);
+
+/* uploading <-> queued: the upload is there whole, or was lost. ERR_CONFLICT from another state. */
+int store_dataset_queue(struct store *store, const char *id, struct err *err);
+int store_dataset_unqueue(struct store *store, const char *id, struct err *err);
+
+/* Ends an import. ready: content is the digest of what it holds; when its owner has another one with the same, this one becomes a
+ * second id of that one and *ret_same is true. One that was deleted meanwhile is ERR_NOT_FOUND. */
+int store_dataset_ready(struct store *store, const char *id, const char *card, const char *content, bool *ret_same,
+                        struct err *err);
+int store_dataset_failed(struct store *store, const char *id, const struct err *why, const char *entry, struct err *err);
+
+/* ERR_CONFLICT when jobs use it. */
+int store_dataset_delete(struct store *store, const struct viewer *viewer, const char *id, struct err *err);
+
+/* Gives it another name. ERR_CONFLICT when the owner has one of that name. */
+int store_dataset_rename(struct store *store, const char *id, const char *name, const char *title, struct err *err);
 
 /* --- idempotency.c --- */
 

@@ -36,7 +36,8 @@ struct importing {
     struct emit emit;
     int64_t told_ms; /* when progress was last told */
     struct import_progress progress;
-    char archive_sha256[65]; /* "": the source is a directory */
+    const char *expected_sha256; /* of the archive; NULL: any */
+    char archive_sha256[65];     /* "": the source is a directory */
     char entry[IMPORT_NAME_MAX + 1];
 };
 
@@ -117,8 +118,9 @@ static int parse(struct importing *i, struct err *err) {
     int protocol;
     json_t *options, *limits;
     json_error_t error;
-    if (json_unpack_ex(i->document, &error, 0, "{s:i, s:s, s:s, s:s, s:o, s:o}", "protocol", &protocol, "source", &i->source,
-                       "out", &i->out, "name", &i->name, "options", &options, "limits", &limits) != 0)
+    if (json_unpack_ex(i->document, &error, 0, "{s:i, s:s, s:s, s:s, s?s, s:o, s:o}", "protocol", &protocol, "source", &i->source,
+                       "out", &i->out, "name", &i->name, "archive_sha256", &i->expected_sha256, "options", &options, "limits",
+                       &limits) != 0)
         return err_set(err, ERR_REQUEST, "the import's line is not as common/event.h says: %s", error.text);
     if (protocol != EVENT_PROTOCOL)
         return err_set(err, ERR_REQUEST, "the import's line speaks protocol %d, this worker %d: install both from one version",
@@ -179,7 +181,12 @@ static int hash_source(struct importing *i, struct err *err) {
         rc = sha256_hex_file(fd, i->archive_sha256);
     int saved = errno;
     close(fd);
-    return rc == 0 ? 0 : err_errno(err, ERR_IO, saved, "cannot read %s", i->source);
+    if (rc != 0)
+        return err_errno(err, ERR_IO, saved, "cannot read %s", i->source);
+    if (i->expected_sha256 == NULL || strcmp(i->expected_sha256, i->archive_sha256) == 0)
+        return 0;
+    return err_set(err, ERR_DATA, "the archive arrived with SHA-256 %s; it was announced with %s: send it again",
+                   i->archive_sha256, i->expected_sha256);
 }
 
 static int protect(const struct importing *i, struct err *err) {

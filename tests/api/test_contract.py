@@ -4,6 +4,7 @@ import signal
 
 import jsonschema
 import pytest
+from datasets import BYTES, TRAIN, announcement, archive, settled
 from service import FAST, SLOWER, until
 
 # Documented statuses that this walk cannot produce, each with where it is tested instead.
@@ -203,6 +204,54 @@ def test_page(walk, make_daemon, contract):
     assert contract.check(bare.get("/")).status_code == 404
 
 
+def test_data_sets(walk, service, tmp_path):
+    data = archive(tmp_path)
+    foreign, json_type = {"Origin": "null"}, {"Content-Type": "application/json"}
+    first = walk("POST", "/v1/datasets", 201, json=announcement(data)).json()
+    walk("POST", "/v1/datasets", 200, json=announcement(data))
+    walk("POST", "/v1/datasets", 400, json={})
+    walk("POST", "/v1/datasets", 403, json=announcement(data), headers=foreign)
+    walk("POST", "/v1/datasets", 409, json=announcement(data + b"x"))
+    walk("POST", "/v1/datasets", 413, json={**announcement(data, "x"), "bytes": 1 << 50})
+    walk("POST", "/v1/datasets", 415, data="{}", headers={"Content-Type": "text/plain"})
+    path = f"/v1/datasets/{first['id']}"
+    content = f"{path}/content?offset=0"
+    walk("GET", f"{path}/sheet", 409)
+    walk("PATCH", f"{path}/content", 400, data=b"x", headers=BYTES)
+    walk("PATCH", content, 403, data=b"x", headers={**BYTES, **foreign})
+    walk("PATCH", "/v1/datasets/no/content?offset=0", 404, data=b"x", headers=BYTES)
+    walk("PATCH", f"{path}/content?offset=1", 409, data=b"x", headers=BYTES)
+    walk("PATCH", content, 415, data=b"x", headers=json_type)
+    walk("PATCH", content, 200, data=data[:-1], headers=BYTES)
+    rest = f"{path}/content?offset={len(data) - 1}"
+    walk("PATCH", rest, 413, data=b"xy", headers=BYTES)
+    walk("PATCH", rest, 200, data=data[-1:], headers=BYTES)
+    assert settled(service, first)["state"] == "ready"
+    for part, status in (("", 200), ("/sheet", 200), ("?x=1", 400), ("/sheet?x=1", 400)):
+        walk("GET", path + part, status)
+    for part in ("", "/sheet"):
+        walk("GET", f"/v1/datasets/no{part}", 404)
+    walk("GET", "/v1/datasets/shapes", 200)
+    walk("GET", "/v1/datasets", 200)
+    walk("PATCH", path, 200, json={"name": "renamed"})
+    walk("PATCH", path, 400, json={"name": "shapes"})
+    walk("PATCH", path, 403, json={"name": "x"}, headers=foreign)
+    walk("PATCH", "/v1/datasets/no", 404, json={"name": "x"})
+    walk("PATCH", path, 413, data=b" " * (256 * 1024 + 1), headers=json_type)
+    walk("PATCH", path, 415, data="{}", headers={"Content-Type": "text/plain"})
+    other = walk("POST", "/v1/datasets", 201, json=announcement(data, "other")).json()
+    walk("PATCH", path, 409, json={"name": "other"})
+    walk("DELETE", f"/v1/datasets/{other['id']}", 204)
+    job = walk("POST", "/v1/jobs", 202, json={"dataset": "renamed", **TRAIN}).json()
+    walk("DELETE", path, 409)
+    service.wait_for(job)
+    walk("DELETE", f"/v1/jobs/{job['id']}", 204)
+    walk("DELETE", f"{path}?x=1", 400)
+    walk("DELETE", path, 403, headers=foreign)
+    walk("DELETE", path, 204)
+    walk("DELETE", path, 404)
+
+
 def test_stream_headers(walk, service):
     with service.session.get(service.url + "/v1/events", stream=True, timeout=30) as answer:
         assert answer.status_code == 200 and answer.headers["Content-Type"] == "text/event-stream"
@@ -226,6 +275,9 @@ def test_draining(make_daemon, contract):
                  daemon.delete(f"/v1/jobs/{job['id']}"), daemon.get("/v1/events"), daemon.post("/v1/devices/cpu/resume")]
         inside = f"/v1/jobs/{job['id']}"
         asked += [daemon.get(f"{inside}/{part}") for part in ("maps?layer=conv1", "filters", "images")]
+        asked += [daemon.post("/v1/datasets", announcement(b"x")), daemon.delete("/v1/datasets/x"),
+                  daemon.request("PATCH", "/v1/datasets/x", json={"name": "y"}),
+                  daemon.request("PATCH", "/v1/datasets/x/content?offset=0", data=b"x", headers=BYTES)]
         asked += [daemon.post(f"{inside}/maps", {"layers": ["conv1"], "pixels": [[0]]})]
         for answer in asked:
             assert contract.check(answer).status_code == 503

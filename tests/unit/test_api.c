@@ -98,7 +98,7 @@ static void test_every_route_finds_itself(void **state) {
         unsigned allow;
         assert_ptr_equal(route_find(routes[i].method, routes[i].path, args, &allow), &routes[i]);
         assert_true(allow & 1u << routes[i].method);
-        assert_false(routes[i].takes_body && !routes[i].writes);
+        assert_false(routes[i].body != BODY_NONE && !routes[i].writes);
         assert_true(routes[i].method == METHOD_GET || routes[i].writes);
     }
 }

@@ -104,6 +104,43 @@ void sched_initial_drop(struct sched *sched, const char *to) {
     (void)sched, (void)to;
 }
 
+int sched_upload_check(const struct sched *sched, int64_t bytes, struct err *err) {
+    (void)sched, (void)bytes, (void)err;
+    return 0;
+}
+
+int sched_upload_open(const struct sched *sched, const struct dataset *dataset, int *ret_fd, int64_t *ret_offset,
+                      struct err *err) {
+    (void)sched, (void)ret_fd, (void)ret_offset;
+    return err_set(err, ERR_IO, "nothing is uploaded to %s", dataset->id);
+}
+
+int64_t sched_upload_offset(const struct sched *sched, const struct dataset *dataset) {
+    (void)sched, (void)dataset;
+    return 0;
+}
+
+int sched_upload_done(struct sched *sched, const struct dataset *dataset, struct err *err) {
+    (void)sched;
+    return err_set(err, ERR_IO, "nothing is uploaded to %s", dataset->id);
+}
+
+int sched_dataset_delete(struct sched *sched, const struct viewer *viewer, const char *id, struct err *err) {
+    (void)sched, (void)viewer;
+    return err_set(err, ERR_NOT_FOUND, "no data set %s", id);
+}
+
+int sched_dataset_file(const struct sched *sched, const char *id, const char *name, int *ret_fd, uint64_t *ret_size,
+                       struct err *err) {
+    (void)sched, (void)name, (void)ret_fd, (void)ret_size;
+    return err_set(err, ERR_NOT_FOUND, "no data set %s", id);
+}
+
+const json_t *sched_import_progress(const struct sched *sched, const char *id) {
+    (void)sched, (void)id;
+    return NULL;
+}
+
 struct sched_counters sched_counters(const struct sched *sched) {
     (void)sched;
     return (struct sched_counters){0};

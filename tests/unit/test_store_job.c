@@ -468,8 +468,8 @@ static void test_ids_are_random(void **state) {
     (void)state;
     struct err err = {0};
     char a[JOB_ID_MAX], b[JOB_ID_MAX];
-    assert_int_equal(job_id_make(a, &err), 0);
-    assert_int_equal(job_id_make(b, &err), 0);
+    assert_int_equal(id_make("job_", a, &err), 0);
+    assert_int_equal(id_make("job_", b, &err), 0);
     assert_int_equal(strlen(a), 26);
     assert_int_equal(strspn(a + 4, "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"), 22);
     assert_string_not_equal(a, b);
