@@ -14,7 +14,7 @@
 #include "common/spec.h"
 #include "server/graph/graph.h"
 
-enum { BACKEND_ABI = 3, BACKEND_PROFILE_MAX = 1024 }; /* raise with every change of the structs below */
+enum { BACKEND_ABI = 4, BACKEND_PROFILE_MAX = 1024 }; /* raise with every change of the structs below */
 
 struct backend;      /* an open module on one device */
 struct backend_plan; /* a compiled graph with its parameters and buffers */
@@ -46,6 +46,13 @@ enum backend_use {
     USE_INSPECT   /* eval_step only, and every node's output is kept for get_activation */
 };
 
+/* How a GPU's step is launched: kernel by kernel, or as a graph that was captured once. A self-check compares the two. */
+enum backend_steps {
+    STEPS_AUTO, /* captured where that is possible and allowed */
+    STEPS_EAGER,
+    STEPS_CAPTURED /* in any case: a step that cannot be captured fails */
+};
+
 struct backend_plan_options {
     int batch; /* largest number of images in a step; smaller last batches are allowed */
     enum spec_precision precision;
@@ -54,7 +61,7 @@ struct backend_plan_options {
     enum spec_optimizer optimizer;
     bool average;          /* TENSOR_AVERAGE */
     bool nondeterministic; /* algorithms whose sums may differ from run to run are allowed; processors need none */
-    bool eager;            /* a GPU's step is launched kernel by kernel, not as a captured graph: to compare the two */
+    enum backend_steps steps;
 };
 
 /* The data sets that load_data may put on a device. */

@@ -44,7 +44,10 @@ static int find_device(enum spec_backend backend, const char *wanted, struct bac
                    spec_backend_name(backend));
 }
 
+/* What is to be checked is used, whatever an earlier check or none has allowed; fused batch norm is opened by its own items. */
 static int prepare_check(struct selfcheck *check, enum spec_backend backend, struct err *err) {
+    if (setenv(FEATURES_VARIABLE, FEATURE_CAPTURED, 1) != 0)
+        return err_set(err, ERR_MEMORY, "out of memory for a self-check");
     if (lesson_images(&check->data, err) != 0)
         return -1;
     struct backend_options here = {.threads = check->info.threads_max > 0 ? check->info.threads_max : 1,
@@ -79,7 +82,7 @@ static const struct row {
     {"every operation against ref", check_every_op, NULL, F32, false, false, EACH},
     {"a step against ref", check_step, NULL, ALL_PRECISIONS, false, false, EACH},
     {"images on the device", check_images, NULL, F32, true, false, EACH},
-    {"captured steps", check_captured, "captured-steps", ALL_PRECISIONS, true, false, FASTEST},
+    {"captured steps", check_captured, FEATURE_CAPTURED, ALL_PRECISIONS, true, false, FASTEST},
     {"a step with fused batch norm", check_fused_step, FEATURE_FUSED_NORM, BF16, true, false, EACH},
     {"captured, with fused batch norm", check_fused_captured, FEATURE_FUSED_NORM, BF16, true, false, EACH},
     {"repeated training", check_repeated, NULL, ALL_PRECISIONS, false, false, EACH_IF_LONG},

@@ -1,27 +1,16 @@
 /* Items of the self-check with cuDNN's fused batch norm: whole steps, once its plans alone were found right. */
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "server/train/selfcheck_private.h"
 
-static const char variable[] = "RESIDUUM_GPU_FEATURES";
-
-/* Opens the device once more, with the feature; the environment is as it was afterwards. */
+/* Opens the device once more, with the feature beside those of the check; the environment is as it was afterwards. */
 static int open_fused(const struct selfcheck *check, struct backend **ret_backend, struct err *err) {
     struct backend_options options = {.threads = 1, .device_id = check->info.device_id};
-    const char *text = getenv(variable);
-    char *before = text != NULL ? strdup(text) : NULL;
-    if ((text != NULL && before == NULL) || setenv(variable, FEATURE_FUSED_NORM, 1) != 0) {
-        free(before);
+    if (setenv(FEATURES_VARIABLE, FEATURE_FUSED_NORM "," FEATURE_CAPTURED, 1) != 0)
         return err_set(err, ERR_MEMORY, "out of memory to open the device again");
-    }
     int rc = check->api->open(&options, ret_backend, err);
-    if (before == NULL)
-        unsetenv(variable);
-    else
-        setenv(variable, before, 1);
-    free(before);
+    setenv(FEATURES_VARIABLE, FEATURE_CAPTURED, 1);
     return rc;
 }
 

@@ -94,7 +94,7 @@ int pupil_init(struct pupil *pupil, const struct selfcheck *check, const struct 
                                         .use = USE_TRAIN,
                                         .optimizer = lesson->spec.optimizer.kind,
                                         .average = lesson->spec.average_decay > 0,
-                                        .eager = options->eager};
+                                        .steps = options->steps};
     if (allocate(pupil, err) != 0 || load_images(pupil, err) != 0 ||
         pupil->api->compile(pupil->backend, lesson->graph, &plan, &pupil->plan, err) != 0)
         return -1;

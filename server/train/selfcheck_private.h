@@ -27,14 +27,16 @@ struct selfcheck {
 
 /* --- selfcheck_report.c --- */
 
-/* Batch norm by cuDNN, as the environment's RESIDUUM_GPU_FEATURES calls it. */
+/* What a device can do without, as the environment's RESIDUUM_GPU_FEATURES calls it: batch norm by cuDNN, and steps as graphs. */
+#define FEATURES_VARIABLE "RESIDUUM_GPU_FEATURES"
 #define FEATURE_FUSED_NORM "fused-norm"
+#define FEATURE_CAPTURED "captured-steps"
 
 int report_init(struct selfcheck *check, struct err *err);
 void report_done(struct selfcheck *check);
 
-/* Tells a finished item and keeps it. feature: what it allows when it has passed; NULL: nothing. A device can do without
- * FEATURE_FUSED_NORM: then it is not used, and no failure of the device. */
+/* Tells a finished item and keeps it. feature: what it allows when it has passed; NULL: nothing. A device that is not lost can do
+ * without a feature: then it is not used, and no failure of the device. */
 void report_item(struct selfcheck *check, const struct backend_check *item, const char *feature);
 
 /* Whether the items so far allow a feature. */
@@ -76,7 +78,7 @@ struct pupil {
 struct pupil_options {
     enum spec_precision precision;
     bool truth; /* on ref, instead of the device */
-    bool eager;
+    enum backend_steps steps;
     bool from_device;
 };
 

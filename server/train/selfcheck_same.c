@@ -78,8 +78,8 @@ int check_images(struct selfcheck *check, enum spec_precision precision, struct 
 }
 
 int check_captured(struct selfcheck *check, enum spec_precision precision, struct backend_check *item, struct err *err) {
-    struct pupil_options captured = {.precision = precision, .from_device = true};
-    struct pupil_options eager = {.precision = precision, .from_device = true, .eager = true};
+    struct pupil_options captured = {.precision = precision, .from_device = true, .steps = STEPS_CAPTURED};
+    struct pupil_options eager = {.precision = precision, .from_device = true, .steps = STEPS_EAGER};
     return run_twins(check, &captured, &eager,
                      "captured steps and steps launched kernel by kernel, with a changing learning rate", item, err);
 }

@@ -82,7 +82,7 @@ static const struct residuum_backend *open_module(const char *name, struct repor
     return module_open(path, report);
 }
 
-static void pair_begin(struct pair *pair, enum spec_precision precision, bool eager) {
+static void pair_begin(struct pair *pair, enum spec_precision precision, enum backend_steps steps) {
     struct err err = {0};
     *pair = (struct pair){0};
     const struct residuum_backend *module = open_module("double/backend-cudnn.so", &pair->report);
@@ -91,7 +91,7 @@ static void pair_begin(struct pair *pair, enum spec_precision precision, bool ea
     pair->graph = case_build(&net, &err);
     if (module == NULL || pair->graph == NULL || rig_init(&pair->one, module, pair->graph, &options, &pair->report) != 0)
         fail_msg("%s%s", pair->report.first, err.text);
-    options.eager = eager;
+    options.steps = steps;
     if (rig_init(&pair->other, module, pair->graph, &options, &pair->report) != 0)
         fail_msg("%s", pair->report.first);
     values_set(&pair->one);
@@ -116,7 +116,7 @@ static void pair_end(struct pair *pair) {
 static void run_captured(enum spec_precision precision) {
     struct pair pair;
     struct noise_batch made;
-    pair_begin(&pair, precision, true);
+    pair_begin(&pair, precision, STEPS_EAGER);
     for (int step = 0; step < STEPS; step++) {
         noise_batch(pair.noise, &noise_everything, step, &made);
         struct backend_batch views[] = {made.view, from_set(&made)};
@@ -145,16 +145,18 @@ static void captured_tf32(void **state) {
 
 static void captured_fused(void **state) {
     (void)state;
+    setenv("RESIDUUM_DOUBLE_CUDNN", "own", 1);
     setenv("RESIDUUM_GPU_FEATURES", "captured-steps,fused-norm", 1);
     run_captured(PRECISION_BF16);
     unsetenv("RESIDUUM_GPU_FEATURES");
+    unsetenv("RESIDUUM_DOUBLE_CUDNN");
 }
 
 /* One plan is given the images by the host, the other takes them from the device. */
 static void run_images(const struct augment *augment) {
     struct pair pair;
     struct noise_batch made;
-    pair_begin(&pair, PRECISION_F32, false);
+    pair_begin(&pair, PRECISION_F32, STEPS_AUTO);
     for (int step = 0; step < STEPS; step++) {
         noise_batch(pair.noise, augment, step, &made);
         struct backend_batch view = from_set(&made);
@@ -185,7 +187,7 @@ static void wrong_rows_are_refused(void **state) {
     struct noise_batch made;
     struct backend_result result;
     struct backend_optimizer optimizer = {.lr = 0.1f, .step = 1};
-    pair_begin(&pair, PRECISION_F32, false);
+    pair_begin(&pair, PRECISION_F32, STEPS_AUTO);
     noise_batch(pair.noise, &noise_everything, 0, &made);
     struct backend_batch view = from_set(&made);
     struct err row = {0}, set = {0};
@@ -204,7 +206,7 @@ static void a_step_tells_its_time(void **state) {
     struct noise_batch made;
     struct backend_telemetry telemetry;
     struct err err = {0};
-    pair_begin(&pair, PRECISION_F32, false);
+    pair_begin(&pair, PRECISION_F32, STEPS_AUTO);
     assert_int_equal(pair.one.module->telemetry(pair.one.backend, &telemetry, &err), 0);
     assert_true(telemetry.step_s < 0);
     noise_batch(pair.noise, &noise_everything, 0, &made);
@@ -282,7 +284,7 @@ static void a_resnet_learns_as_the_reference(void **state) {
     trio_begin(&trio);
     trio_add(&trio, 0, "backend-ref.so", &(struct backend_plan_options){.batch = BATCH});
     trio_add(&trio, 1, "double/backend-cudnn.so", &(struct backend_plan_options){.batch = BATCH});
-    trio_add(&trio, 2, "double/backend-cudnn.so", &(struct backend_plan_options){.batch = BATCH, .eager = true});
+    trio_add(&trio, 2, "double/backend-cudnn.so", &(struct backend_plan_options){.batch = BATCH, .steps = STEPS_EAGER});
     trio_train(&trio, 1e-5);
     trio_end(&trio);
 }
@@ -290,6 +292,7 @@ static void a_resnet_learns_as_the_reference(void **state) {
 /* In bf16 our own kernels, beside cuDNN's batch norms, captured and eager. denied: engines of cuDNN, NULL: none. */
 static void run_fused(const char *denied) {
     struct trio trio;
+    setenv("RESIDUUM_DOUBLE_CUDNN", "own", 1); /* the real one, where it is installed, has none for the double's device */
     struct backend_plan_options options = {.batch = BATCH, .precision = PRECISION_BF16};
     trio_begin(&trio);
     trio_add(&trio, 0, "double/backend-cudnn.so", &options);
@@ -297,12 +300,13 @@ static void run_fused(const char *denied) {
     if (denied != NULL)
         setenv("RESIDUUM_CUDNN_DENY", denied, 1);
     trio_add(&trio, 1, "double/backend-cudnn.so", &options);
-    options.eager = true;
+    options.steps = STEPS_EAGER;
     trio_add(&trio, 2, "double/backend-cudnn.so", &options);
     unsetenv("RESIDUUM_GPU_FEATURES");
     unsetenv("RESIDUUM_CUDNN_DENY");
     trio_train(&trio, 5e-3);
     trio_end(&trio);
+    unsetenv("RESIDUUM_DOUBLE_CUDNN");
 }
 
 static void fused_norms_learn_as_our_own(void **state) {

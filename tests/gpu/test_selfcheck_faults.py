@@ -1,4 +1,5 @@
-"""The self-check of a device that is wrong once, fails to reserve memory once, or is lost: it fails in the item where that happened."""
+"""The self-check of a device that is wrong once, fails to reserve memory once, refuses captures, or is lost: it fails in the item where
+that happened."""
 import pytest
 from selfcheck_rig import FAILED, ITEMS, PASSED, SECOND, Check, needs_double
 
@@ -27,7 +28,19 @@ def test_a_device_does_without_wrong_batch_norms_of_cudnn(tmp_path, fault, item)
     assert check.code == PASSED and check.failed() == [item], check.told + check.log
     assert check.record()["passed"] is True and check.record()["features"] == ["captured-steps"]
     assert check.item("captured, with fused batch norm, bf16")["skipped"]
-    assert check.told.splitlines()[-1].startswith("Passed, but for 1 of 28 items: cuDNN's batch norm is not used")
+    assert check.told.splitlines()[-1].startswith("Passed, but for 1 of 28 items, so that jobs do without fused-norm. ")
+
+
+@pytest.mark.parametrize("allowed", [None, ""])
+def test_a_device_does_without_steps_that_it_cannot_capture(tmp_path, allowed):
+    """They are captured whatever has been allowed before: the daemon's first check finds nothing allowed."""
+    before = {} if allowed is None else {"RESIDUUM_GPU_FEATURES": allowed}
+    check = Check(tmp_path, RESIDUUM_DOUBLE_FAULT="capture", **before)
+    assert check.code == PASSED, check.told + check.log
+    assert check.failed() == ["captured steps, bf16", "captured, with fused batch norm, bf16"]
+    assert "could not capture a step" in check.item("captured steps, bf16")["text"] and check.record()["features"] == []
+    assert "could not be captured" in check.log  # as the steps of other items are tried
+    assert "so that jobs do without fused-norm and captured-steps. " in check.told.splitlines()[-1]
 
 
 def test_memory_that_runs_out_once_is_survived(tmp_path):

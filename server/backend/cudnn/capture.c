@@ -37,22 +37,25 @@ static int capture(struct backend_plan *plan, struct step_kind kind, CUgraphExec
     return failed;
 }
 
-static void try_capture(struct backend_plan *plan, struct step_kind kind) {
+static int try_capture(struct backend_plan *plan, struct step_kind kind, struct err *err) {
     struct captured_step *step = captured(plan, kind);
-    struct err err = {0};
-    if (capture(plan, kind, &step->graph, &err) == 0) {
+    struct err reason = {0};
+    if (capture(plan, kind, &step->graph, &reason) == 0) {
         step->state = CAPTURE_DONE;
-        return;
+        return 0;
     }
-    plan->options.eager = true;
-    fprintf(stderr, "steps are launched one kernel at a time, as they could not be captured: %s\n", err.text);
+    if (plan->options.steps == STEPS_CAPTURED)
+        return err_set(err, reason.code, "%s", reason.text);
+    plan->options.steps = STEPS_EAGER;
+    fprintf(stderr, "steps are launched one kernel at a time, as they could not be captured: %s\n", reason.text);
+    return 0;
 }
 
 int capture_run(struct backend_plan *plan, struct step_kind kind, struct err *err) {
     struct backend *backend = plan->backend;
     struct captured_step *step = captured(plan, kind);
-    if (step->state == CAPTURE_WARM && !plan->options.eager)
-        try_capture(plan, kind);
+    if (step->state == CAPTURE_WARM && plan->options.steps != STEPS_EAGER && try_capture(plan, kind, err) != 0)
+        return -1;
     if (step->state == CAPTURE_DONE)
         return core_check(backend, backend->driver.cuGraphLaunch(step->graph, backend->stream), "run a captured step", err);
     if (step_enqueue(plan, kind, err) != 0)

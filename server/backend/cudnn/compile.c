@@ -128,7 +128,8 @@ int core_compile(struct backend *backend, const struct graph *graph, const struc
         return err_set(err, ERR_MEMORY, "No memory for a plan of '%s'", graph->title);
     plan->backend = backend;
     plan->options = *options;
-    plan->options.eager = options->eager || !backend->captures;
+    if (options->steps == STEPS_AUTO && !backend->captures)
+        plan->options.steps = STEPS_EAGER;
     if (copy_graph(plan, graph, err) < 0 || lay(plan, graph, err) < 0 || arena_take(plan, err) < 0 ||
         build_programs(plan, err) < 0 || arena_start(plan, err) < 0) {
         core_plan_free(plan);

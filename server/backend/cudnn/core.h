@@ -178,7 +178,8 @@ int step_enqueue(const struct backend_plan *plan, struct step_kind kind, struct 
 
 /* --- capture.c --- */
 
-/* Runs a step: eagerly, or as its graph. When one cannot be captured, all of the plan stay eager, which is said on stderr. */
+/* Runs a step: eagerly, or as its graph. With STEPS_AUTO, when one cannot be captured, all of the plan stay eager, which is said
+ * on stderr. */
 int capture_run(struct backend_plan *plan, struct step_kind kind, struct err *err);
 void capture_done(struct backend_plan *plan);
 

@@ -29,8 +29,9 @@ bool fault_allocation(void) {
     return ++state()->fault.allocations == state()->options.fault.at && happens(FAULT_OOM);
 }
 
+/* Such a device refuses every capture, not only the first. */
 bool fault_capture(void) {
-    return happens(FAULT_CAPTURE);
+    return happens(FAULT_CAPTURE) || fault_happened(FAULT_CAPTURE);
 }
 
 void fault_operation(void) {
