@@ -25,22 +25,17 @@ static void print_clean(FILE *file, const char *before, const char *text, const 
     fputs(after, file);
 }
 
-/* Whether the first line says all of it: a single field's pointer and text. */
-static bool is_told(const json_t *errors, const char *detail) {
-    const json_t *only = json_array_get(errors, 0);
-    return json_array_size(errors) == 1 && strstr(detail, field_text(only, "pointer")) != NULL &&
-           strstr(detail, field_text(only, "detail")) != NULL;
-}
-
+/* Fields are listed, but nothing is said twice: the first line may hold the text of the only one, its pointer too. */
 static void print_fields(FILE *file, const json_t *problem, const char *detail) {
     const json_t *errors = json_object_get(problem, "errors"), *item;
     size_t i;
-    if (is_told(errors, detail))
-        return;
     json_array_foreach(errors, i, item) {
-        const char *pointer = field_text(item, "pointer");
-        print_clean(file, "  ", pointer[0] == '\0' ? "(document)" : pointer, ": ");
-        print_clean(file, "", field_text(item, "detail"), "\n");
+        const char *pointer = field_text(item, "pointer"), *text = field_text(item, "detail");
+        bool repeats = json_array_size(errors) == 1 && strstr(detail, text) != NULL;
+        if (repeats && strstr(detail, pointer) != NULL)
+            return;
+        print_clean(file, "  ", pointer[0] == '\0' ? "(document)" : pointer, repeats ? "" : ": ");
+        print_clean(file, "", repeats ? "" : text, "\n");
     }
 }
 

@@ -44,7 +44,11 @@ def run(command):
 
 
 def yes(python, program):
-    return subprocess.run([python, "-c", program], capture_output=True, check=False).returncode == 0
+    try:
+        return subprocess.run([python, "-c", program], capture_output=True, check=False).returncode == 0
+    except OSError as why:
+        print(f"bench-gpu: {python} cannot be run: {why.strerror}", file=sys.stderr)
+        return False
 
 
 def layouts(python):
@@ -101,7 +105,7 @@ def accuracy(args):
             job = daemon.wait_for(answer.json(), *ENDED, seconds=PATIENCE)
             epochs = daemon.get(f"/v1/jobs/{job['id']}/epochs?limit=1000").json()["items"]
         finally:
-            daemon.close()
+            daemon.stop()
     if job["state"] != "succeeded":
         raise Unusable(f"the job {job['state']}: {job['reason']['text']}")
     reached = next((e["epoch"] for e in epochs if e["test"]["accuracy"] >= args.accuracy), None)
@@ -134,7 +138,7 @@ def arguments():
 
 
 def main():
-    args, report, failed = arguments(), {}, False
+    args, report = arguments(), {}
     for name, part in {"speed": speed, "accuracy": accuracy}.items():
         if args.only not in (None, name):
             continue
@@ -142,10 +146,9 @@ def main():
             report[name] = part(args)
         except Unusable as why:
             print(f"bench-gpu: {name} was not measured: {why}", file=sys.stderr)
-            failed = True
-    if report:
-        (ROOT / "build/bench-gpu.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-    sys.exit(1 if failed else 0)
+    if not report:
+        sys.exit("bench-gpu: nothing was measured")
+    (ROOT / "build/bench-gpu.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -74,6 +74,12 @@ def test_a_single_wrong_field_is_told_once(fake, client):
     assert client("submit", "-", stdin="{}").stderr == "residuum: Invalid field (400): /epochs must be 1 to 1000\n"
 
 
+def test_the_text_of_a_single_wrong_field_is_told_once_its_place_in_any_case(fake, client):
+    errors = [{"pointer": "/precision", "detail": "Use f32"}]
+    fake.on("POST", "/v1/jobs", problem(422, "unsupported-here", "Use f32", errors, "Unsupported here"))
+    assert client("submit", "-", stdin="{}").stderr == "residuum: Unsupported here (422): Use f32\n  /precision\n"
+
+
 def test_submit_name_replaces_the_name(fake, client):
     fake.on("POST", "/v1/jobs", Answer(job(), 202))
     assert client("submit", "-", "--name", "größer", stdin='{"name": "x", "seed": 9007199254740991}').returncode == 0
