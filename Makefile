@@ -26,6 +26,9 @@ CUDNN ?= auto
 CUDA_HOME ?= /usr/local/cuda
 NVCC ?= $(firstword $(wildcard $(CUDA_HOME)/bin/nvcc /usr/bin/nvcc))
 CUDA_INCLUDE := $(addprefix -isystem ,$(wildcard $(CUDA_HOME)/include))
+ifeq ($(filter $(CUDNN),auto yes no),)
+$(error CUDNN=$(CUDNN); it is auto, yes or no)
+endif
 ifneq ($(CUDNN),no)
 # cuDNN 9.11: the first that builds plans for a described device (docs.nvidia.com, deviceless ahead-of-time compilation)
 CUDNN_FOUND := $(shell version="$$(echo CUDNN_VERSION | $(CC) $(CUDA_INCLUDE) -include cuda.h -include cudnn.h -E -P -x c - \
@@ -78,29 +81,24 @@ WEB := $(patsubst web/%,$(B)/web/%,$(wildcard web/*.html web/*.css web/*.svg) $(
 JOBS ?= $(shell nproc)
 AGAIN = +$(MAKE) --no-print-directory -j$(JOBS) CONFIG=$(CONFIG)
 
-all: cudnn-found $(OUTPUTS) $(WEB) links ## build the programs, the modules and the page (the default)
+all: $(OUTPUTS) $(WEB) links ## build the programs, the modules and the page (the default)
 
 ifneq ($(CUDNN_FOUND),)
-GPU_SENTENCE := cuDNN $(CUDNN_FOUND) found, backend-cudnn.so is built$(if $(NVCC),, (without nvcc: its kernels are compiled when it is used))
+GPU_SENTENCE := cuDNN $(shell v=$(CUDNN_FOUND); echo $$((v / 10000)).$$((v / 100 % 100)).$$((v % 100))) found, backend-cudnn.so is built$(if $(NVCC),, (without nvcc: its kernels are compiled when it is used))
 else ifeq ($(CUDNN),no)
 GPU_SENTENCE := not wanted (CUDNN=no), backend-cudnn.so is not built
 else
 GPU_SENTENCE := no headers of CUDA and cuDNN 9.11 or newer in $(CUDA_HOME)/include (CUDA_HOME=...), backend-cudnn.so is not built
 endif
 
-# Says once, and when it changes, whether the GPU's module is built.
-cudnn-found:
-	@mkdir -p $(B)
-	@echo "GPU: $(GPU_SENTENCE)" > $(B)/cudnn.part
-	@cmp -s $(B)/cudnn.part $(B)/cudnn.txt || { cat $(B)/cudnn.part; mv $(B)/cudnn.part $(B)/cudnn.txt; }
-	@rm -f $(B)/cudnn.part
-
 web: $(WEB)
 
+# What the programs are found under; whether the GPU's module is among them is said, and kept for the tests that need it.
 links: $(OUTPUTS) $(WEB)
 ifeq ($(CONFIG),release)
 	@for f in $(PROGRAMS) $(MODULES) web; do ln -sfn release/$$f build/$$f; done
 endif
+	@echo "GPU: $(GPU_SENTENCE)" | tee $(B)/cudnn.txt
 
 $(COMMON): $(call objects,common)
 	rm -f $@
@@ -275,6 +273,6 @@ clean: ## remove what was built
 help: ## print this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
 
-.PHONY: all cudnn-found links web tests deps deps-check deps-bench demo check lint asan check-gpu-plans bench bench-gpu install clean help always
+.PHONY: all links web tests deps deps-check deps-bench demo check lint asan check-gpu-plans bench bench-gpu install clean help always
 .SECONDARY:
 -include $(shell find $(O) -name '*.d' 2>/dev/null)
