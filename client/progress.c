@@ -9,16 +9,13 @@
 #include "client/format.h"
 #include "client/text.h"
 
-/* A pipe gets a line about every 2 s; a little less, so that a loaded machine still keeps that. A job that waits long is not
- * worth so many lines. */
-enum { LINE_MS = 1800, WAITING_LONG_MS = 60000, WAITING_LINE_MS = 30000 };
+/* A pipe gets a line about every 2 s; a little less, so that a loaded machine still keeps that. */
+enum { LINE_MS = 1800 };
 enum { LINE_SIZE = 1024, BAR_LEAST = 8, BAR_MOST = 40 };
 
-void progress_state(struct progress *progress, const char *state, int64_t before, int64_t now_ms) {
-    if (strcmp(progress->state, state) != 0) {
-        progress->since_ms = now_ms;
+void progress_state(struct progress *progress, const char *state, int64_t before) {
+    if (strcmp(progress->state, state) != 0)
         progress->training = false;
-    }
     progress->changed = progress->changed || progress->before != before || strcmp(progress->state, state) != 0;
     progress->before = before;
     snprintf(progress->state, sizeof progress->state, "%s", state);
@@ -113,15 +110,16 @@ static void draw(struct progress *progress) {
     progress->changed = false;
 }
 
+/* That a job waits is said once for each place in the queue: nothing happens before the next. */
 static void say(struct progress *progress, int64_t now_ms) {
     char text[LINE_SIZE];
-    bool waiting = strcmp(progress->state, "queued") == 0;
-    int64_t pause = waiting && now_ms - progress->since_ms > WAITING_LONG_MS ? WAITING_LINE_MS : LINE_MS;
-    if (progress->said_ms != 0 && now_ms - progress->said_ms < pause)
+    bool old = strcmp(progress->state, "queued") == 0 && !progress->changed;
+    if (old || (progress->said_ms != 0 && now_ms - progress->said_ms < LINE_MS))
         return;
     describe(progress, false, text);
     put_clean_line(text, LINE_SIZE);
     putchar('\n');
+    progress->changed = false;
     progress->said_ms = now_ms;
 }
 

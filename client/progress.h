@@ -19,17 +19,16 @@ struct progress {
     int64_t epoch, epochs, step, steps;
     double loss, images_per_second, seconds_left;
     bool drawn, changed;
-    int64_t said_ms;  /* when the last plain line or other output came */
-    int64_t since_ms; /* when the state began */
+    int64_t said_ms; /* when the last plain line or other output came */
 };
 
-void progress_state(struct progress *progress, const char *state, int64_t before, int64_t now_ms);
+void progress_state(struct progress *progress, const char *state, int64_t before);
 void progress_event(struct progress *progress, const json_t *data);
 
 /* An epoch is done: the last progress is history, and is not said again until there is a newer one. */
 void progress_epoch_ended(struct progress *progress);
 
-/* Draws if there is something new or, without a terminal, if it is time for a sign of life. */
+/* Draws if there is something new or, without a terminal, if it is time for a sign of life of a job that does not wait. */
 void progress_tick(struct progress *progress, int64_t now_ms);
 
 /* Takes the bar away, so that other output can be printed; it is drawn again by the next tick. */

@@ -109,7 +109,7 @@ static void set_job(struct watch *watch, json_t *job) {
     watch->ended = has_ended(state_of(watch));
     if (json_is_integer(json_object_get(job, "epochs")))
         watch->epochs = field_int(job, "epochs");
-    progress_state(&watch->progress, state_of(watch), before_it(job), clock_ms());
+    progress_state(&watch->progress, state_of(watch), before_it(job));
 }
 
 static int fetch_job(struct watch *watch) {
@@ -137,7 +137,7 @@ static void refresh_position(struct watch *watch) {
         return;
     json_t *job = response.status == 200 ? json_parse(response.body, response.size, NULL) : NULL;
     if (strcmp(field_text(job, "state"), "queued") == 0)
-        progress_state(&watch->progress, "queued", before_it(job), clock_ms());
+        progress_state(&watch->progress, "queued", before_it(job));
     json_decref(job);
     http_response_done(&response);
 }

@@ -352,14 +352,15 @@ static void a_pipe_gets_a_line_every_two_seconds(void **state) {
     struct term term = {.columns = 80};
     struct progress progress = {.term = &term, .before = -1};
     assert_string_equal(tick(&progress, 1000), ""); /* nothing is known yet */
-    progress_state(&progress, "queued", 2, 1000);
+    progress_state(&progress, "queued", 2);
     assert_string_equal(tick(&progress, 1000), "queued, 2 jobs before it\n");
-    assert_string_equal(tick(&progress, 2500), "");
-    assert_string_equal(tick(&progress, 3000), "queued, 2 jobs before it\n");
-    assert_string_equal(tick(&progress, 62000), "queued, 2 jobs before it\n"); /* after a minute it says so less often */
-    assert_string_equal(tick(&progress, 64000), "");
-    assert_string_equal(tick(&progress, 92000), "queued, 2 jobs before it\n");
-    progress_state(&progress, "running", -1, 93000);
+    progress_state(&progress, "queued", 2);
+    assert_string_equal(tick(&progress, 62000), ""); /* once for each place */
+    progress_state(&progress, "queued", 0);
+    assert_string_equal(tick(&progress, 63000), "queued, the next to start\n");
+    progress_state(&progress, "queued", 0);
+    assert_string_equal(tick(&progress, 92000), "");
+    progress_state(&progress, "running", -1);
     assert_string_equal(tick(&progress, 94000), "running\n");
     json_t *data = progress_data(100);
     progress_event(&progress, data);
@@ -376,7 +377,7 @@ static void a_terminal_gets_a_bar_that_fits(void **state) {
     for (int columns = 20; columns <= 200; columns++) {
         struct term term = {.columns = columns, .tty = true};
         struct progress progress = {.term = &term, .before = -1};
-        progress_state(&progress, "running", -1, 1000);
+        progress_state(&progress, "running", -1);
         json_t *data = progress_data(columns % 2 == 0 ? 469 : 200);
         progress_event(&progress, data);
         json_decref(data);
@@ -390,7 +391,7 @@ static void a_terminal_gets_a_bar_that_fits(void **state) {
         assert_true(text_width(line) < columns);
         assert_true((strchr(line, '[') != NULL) == (columns >= 72));
         assert_string_equal(tick(&progress, 9000), ""); /* nothing new */
-        progress_state(&progress, "succeeded", -1, 9000);
+        progress_state(&progress, "succeeded", -1);
         begin_capture();
         progress_clear(&progress, 9000);
         assert_string_equal(end_capture(), "\r\033[K");
