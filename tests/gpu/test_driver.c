@@ -382,7 +382,7 @@ static void test_driver_fails(void **state) {
             "reboot the machine");
     refused((struct scene){.cuda = "init=802"}, ERR_DEVICE, "802", "nvidia-fabricmanager");
     refused((struct scene){.cuda = "init=804"}, ERR_UNAVAILABLE, "804", "cuda-compat");
-    refused((struct scene){.cuda = "init=46"}, ERR_UNAVAILABLE, "46", "nvidia-smi -q -d COMPUTE");
+    refused((struct scene){.cuda = "init=46"}, ERR_DEVICE, "46", "nvidia-smi -q -d COMPUTE");
     refused((struct scene){.cuda = "init=101"}, ERR_DEVICE, "101", "taken by another process");
     refused((struct scene){.cuda = "init=999"}, ERR_BACKEND, "unknown error (CUDA error, 999)", "nvidia-modprobe -u");
     refused((struct scene){.cuda = "version_result=34"}, ERR_UNAVAILABLE, "34", "the toolkit's stub");
@@ -524,11 +524,12 @@ static void test_errors(void **state) {
         enum err_code code;
         bool sticky;
     } rows[] = {
-        {0, ERR_NONE, false},          {2, ERR_MEMORY, false},        {214, ERR_DEVICE, true},   {220, ERR_DEVICE, true},
-        {226, ERR_DEVICE, true},       {700, ERR_BACKEND, true},      {702, ERR_BACKEND, true},  {710, ERR_BACKEND, true},
-        {719, ERR_BACKEND, true},      {721, ERR_BACKEND, true},      {802, ERR_DEVICE, false},  {803, ERR_DEVICE, false},
-        {1, ERR_BACKEND, false},       {209, ERR_BACKEND, false},     {701, ERR_BACKEND, false}, {900, ERR_BACKEND, false},
-        {808, ERR_UNAVAILABLE, false}, {304, ERR_UNAVAILABLE, false}, {999, ERR_BACKEND, true},  {12345, ERR_BACKEND, false},
+        {0, ERR_NONE, false},     {2, ERR_MEMORY, false},        {214, ERR_DEVICE, true},     {220, ERR_DEVICE, true},
+        {226, ERR_DEVICE, true},  {700, ERR_BACKEND, true},      {702, ERR_BACKEND, true},    {710, ERR_BACKEND, true},
+        {719, ERR_BACKEND, true}, {721, ERR_BACKEND, true},      {802, ERR_DEVICE, false},    {803, ERR_DEVICE, false},
+        {1, ERR_BACKEND, false},  {209, ERR_BACKEND, false},     {701, ERR_BACKEND, false},   {900, ERR_BACKEND, false},
+        {808, ERR_DEVICE, false}, {304, ERR_UNAVAILABLE, false}, {46, ERR_DEVICE, false},     {805, ERR_DEVICE, false},
+        {809, ERR_DEVICE, false}, {999, ERR_BACKEND, true},      {12345, ERR_BACKEND, false},
     };
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
         if (code_of(rows[i].result) != rows[i].code || gpu_error_sticky((CUresult)rows[i].result) != rows[i].sticky)

@@ -137,6 +137,15 @@ FAULTS = {"ecc": "its memory is damaged", "lost": "Xid 79, it fell off the bus",
           "hang": "has not ended within"}
 
 
+def test_a_device_that_another_program_has(make, undisturbed):
+    """The job waits for no one: it goes to the other device, and a person frees the first one."""
+    gpus = make()
+    job, epochs = gpus.run("busy")
+    assert job["state"] == "succeeded" and job["attempt"] == 2 and job["device"] == SECOND
+    assert gpus.states() == ["drained", "ready"] and "has the device for itself" in gpus.gpus()[0]["reason"]
+    assert weights(epochs) == weights(undisturbed)
+
+
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_device_that_fails(make, undisturbed, later, fault):
     """The job goes on from its checkpoint on the other device; what comes later does not even begin on this one."""

@@ -112,7 +112,8 @@ int gpu_driver_fits(int version, int needed, struct err *err);
 
 /* Returns 0 when result is CUDA_SUCCESS. Otherwise says that "the GPU could not WHAT" (a verb: "copy the images to the device"),
  * with the error's name and number, and returns -1. ERR_MEMORY: out of device memory, not sticky. ERR_DEVICE: the hardware is at
- * fault, no other job should be given to the device. ERR_UNAVAILABLE: the driver or the device is not ready for anybody.
+ * fault, or others have the device: no other job should be given to it before a person has looked. ERR_UNAVAILABLE: what is
+ * installed does not do for anybody.
  * ERR_BACKEND: the rest, of which gpu_error_sticky says whether this process can go on. */
 int gpu_error(const struct gpu_driver *driver, CUresult result, const char *what, struct err *err);
 

@@ -199,6 +199,8 @@ static CUresult retain(CUcontext *ret_context, CUdevice device) {
     CUresult result = check("cuDevicePrimaryCtxRetain", device);
     if (result != CUDA_SUCCESS)
         return result;
+    if (fault_context())
+        return call_end("cuDevicePrimaryCtxRetain", CUDA_ERROR_DEVICE_UNAVAILABLE);
     state()->retained[device]++;
     contexts[device].device = device;
     *ret_context = &contexts[device];

@@ -25,7 +25,8 @@ enum fault_kind {
     FAULT_HANG,
     FAULT_CAPTURE,
     FAULT_REMAP,
-    FAULT_WRONG
+    FAULT_WRONG,
+    FAULT_BUSY
 };
 
 enum { DEVICES_MAX = 8 };
@@ -35,8 +36,8 @@ struct options {
     size_t memory_bytes; /* RESIDUUM_DOUBLE_MEMORY: bytes of each device, 16 GiB */
     uint64_t seed;       /* RESIDUUM_DOUBLE_SEED: in which order what may go in any order goes; 0: as it came */
     bool own_cudnn;      /* RESIDUUM_DOUBLE_CUDNN=own: not the real cuDNN, even where it is installed */
-    /* RESIDUUM_DOUBLE_FAULT: "oom:3" "sticky:700@120" "ecc@9" "lost@9" "remap@9" "hang@9" "capture" "wrong:norm_apply@3", or the
-     * path of a file of that, beginning with "/" */
+    /* RESIDUUM_DOUBLE_FAULT: "oom:3" "sticky:700@120" "ecc@9" "lost@9" "remap@9" "hang@9" "capture" "busy" "wrong:norm_apply@3",
+     * or the path of a file of that, beginning with "/" */
     struct {
         enum fault_kind kind;
         int code;
@@ -245,6 +246,7 @@ void call_looked_at(CUresult result);
 bool fault_allocation(void); /* whether this one fails */
 void fault_operation(void);  /* counts one that is done */
 bool fault_capture(void);
+bool fault_context(void);
 /* Counts an operation that has computed, and turns the signs of its results when it is the one that shall be wrong. */
 void fault_result(const struct op *op);
 /* Whether the fault of a kind is there, in this process or since another one (PATH.happened). */

@@ -34,6 +34,11 @@ bool fault_capture(void) {
     return happens(FAULT_CAPTURE) || fault_happened(FAULT_CAPTURE);
 }
 
+/* Another program has the device for itself. */
+bool fault_context(void) {
+    return happens(FAULT_BUSY);
+}
+
 void fault_operation(void) {
     static const enum fault_kind sticky[] = {FAULT_STICKY, FAULT_ECC, FAULT_LOST, FAULT_REMAP};
     if (++state()->fault.operations != state()->options.fault.at)

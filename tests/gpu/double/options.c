@@ -37,10 +37,15 @@ static const struct {
     enum fault_kind kind;
     int code; /* of the operation that fails and of all calls after it */
 } faults[] = {
-    {"oom", FAULT_OOM, CUDA_ERROR_OUT_OF_MEMORY},     {"sticky", FAULT_STICKY, CUDA_ERROR_ILLEGAL_ADDRESS},
-    {"ecc", FAULT_ECC, CUDA_ERROR_ECC_UNCORRECTABLE}, {"lost", FAULT_LOST, CUDA_ERROR_LAUNCH_FAILED},
-    {"remap", FAULT_REMAP, CUDA_ERROR_LAUNCH_FAILED}, {"hang", FAULT_HANG, CUDA_SUCCESS},
-    {"capture", FAULT_CAPTURE, CUDA_SUCCESS},         {"wrong", FAULT_WRONG, CUDA_SUCCESS},
+    {"oom", FAULT_OOM, CUDA_ERROR_OUT_OF_MEMORY},
+    {"sticky", FAULT_STICKY, CUDA_ERROR_ILLEGAL_ADDRESS},
+    {"ecc", FAULT_ECC, CUDA_ERROR_ECC_UNCORRECTABLE},
+    {"lost", FAULT_LOST, CUDA_ERROR_LAUNCH_FAILED},
+    {"remap", FAULT_REMAP, CUDA_ERROR_LAUNCH_FAILED},
+    {"hang", FAULT_HANG, CUDA_SUCCESS},
+    {"capture", FAULT_CAPTURE, CUDA_SUCCESS},
+    {"wrong", FAULT_WRONG, CUDA_SUCCESS},
+    {"busy", FAULT_BUSY, CUDA_SUCCESS},
 };
 
 /* "word:number@number", "wrong:name@number"; what the word does not need may be missing. */
