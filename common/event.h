@@ -65,7 +65,7 @@
  * attempt with ERR_PROTOCOL.
  *
  * `residuum-worker --probe` prints one JSON object on standard output and exits with 0:
- *   {"protocol": 3, "devices": [
+ *   {"protocol": 3, "complete": true, "devices": [
  *      {"id": "cpu", "name": "AMD EPYC", "threads": 2, "memory_bytes": N, "memory_free_bytes": null, "compute": null,
  *       "driver": null, "profile": null, "note": null,
  *       "backends": [{"name": "onednn", "version": "2.6.3", "precisions": ["f32", "bf16"]}, {"name": "ref", ...}],
@@ -77,7 +77,8 @@
  *   The processor is always there and comes first. A GPU that cannot be used is listed without backends, with the reason as
  *   "unusable"; what has no device of its own, the processor lists: a backend, or a GPU that does not tell its id. A field that
  *   is null of the processor may be null of a GPU, too. Ids are made of at most 63 of A-Z a-z 0-9 - _ . : and begin with no dot.
- *   At most EVENT_DEVICES_MAX devices.
+ *   At most EVENT_DEVICES_MAX devices. Not "complete": a module crashed or did not tell its devices in time, and asking again may
+ *   find more.
  *
  * `residuum-worker --inspect` answers one question about a network, on standard output, and exits with 0. Standard input: one
  * line,

@@ -42,13 +42,19 @@ static struct device *know(struct sched *sched, const char *id) {
     return device;
 }
 
+static bool is_usable(const json_t *card) {
+    return json_array_size(json_object_get(card, "backends")) > 0;
+}
+
 void devices_found(struct sched *sched) {
     const json_t *card;
     size_t i;
     json_array_foreach(probe_devices(sched->probe), i, card) {
         struct device *device = know(sched, json_string_value(json_object_get(card, "id")));
-        if (device != NULL && sched_device_is_gpu(card))
-            check_found(device, card);
+        if (device == NULL || device->examined || !sched_device_is_gpu(card) || !is_usable(card))
+            continue;
+        device->examined = true;
+        check_found(device, card);
     }
     checks_start(sched);
     sched_look(sched);

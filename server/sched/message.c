@@ -144,7 +144,7 @@ static const struct field device_fields[] = {TEXT("id", 1, DEVICE_ID_BYTES),
                                              OBJECTS("unusable", unusable_fields, 0),
                                              END};
 static const struct field dataset_fields[] = {TEXT("name", 1, 64), BOOL("available"), TEXT_OR_NULL("reason", 0, 2048), END};
-static const struct field probe_fields[] = {INT("protocol", EVENT_PROTOCOL, EVENT_PROTOCOL),
+static const struct field probe_fields[] = {INT("protocol", EVENT_PROTOCOL, EVENT_PROTOCOL), BOOL("complete"),
                                             OBJECTS("devices", device_fields, EVENT_DEVICES_MAX),
                                             OBJECTS("datasets", dataset_fields, 0), END};
 

@@ -48,13 +48,14 @@ struct device {
     struct sched *sched;
     char id[DEVICE_ID_MAX];
     char drained[sizeof((struct err *)0)->text]; /* why it gets no jobs; "": it does */
+    bool examined;                               /* its self-check's record was looked at when it was found */
     struct errand *check;                        /* its short self-check, while that runs */
     bool check_due;                              /* it waits for its turn to make one */
     json_t *record;                              /* of its last self-check; NULL: there is none */
     int64_t recorded_us;                         /* when that was written */
 };
 
-/* The probe has answered: all its devices become known, and those without a fitting self-check make one. */
+/* The probe has answered: all its devices become known, and new GPUs without a fitting self-check make one. */
 void devices_found(struct sched *sched);
 void devices_free(struct sched *sched);
 
@@ -87,7 +88,7 @@ json_t *check_json(const struct device *device);
 
 struct probe;
 
-/* Runs the probe as soon as the loop runs and, when it fails, again and again with growing pauses. */
+/* Runs the probe as soon as the loop runs and, when it fails or lacks something, again and again with growing pauses. */
 int probe_new(struct sched *sched, struct probe **ret_probe, struct err *err);
 void probe_free(struct probe *probe); /* accepts NULL */
 

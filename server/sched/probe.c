@@ -1,5 +1,5 @@
 /* Asks a worker what devices and data sets there are. It may crash, hang or lie: then the reason is kept, and it is asked again
- * after a pause that doubles each time. */
+ * after a pause that doubles each time; so it is when a backend did not tell its devices. */
 #include <stdlib.h>
 
 #include "common/log.h"
@@ -28,21 +28,42 @@ static json_t *by_name(const json_t *list) {
     return object;
 }
 
-static void take(struct probe *probe, const json_t *answer) {
+/* After the pause it is asked again. */
+static void pause_probe(struct probe *probe) {
+    loop_timer_arm(probe->timer, probe->pause_ms);
+    probe->pause_ms = probe->pause_ms * 2 < PAUSE_MAX_MS ? probe->pause_ms * 2 : PAUSE_MAX_MS;
+}
+
+static size_t count_offers(const json_t *devices) {
+    const json_t *device;
+    size_t i, n = 0;
+    json_array_foreach(devices, i, device) n += json_array_size(json_object_get(device, "backends"));
+    return n;
+}
+
+static void keep(struct probe *probe, const json_t *answer) {
     json_decref(probe->devices);
     json_decref(probe->datasets);
     probe->devices = json_incref(json_object_get(answer, "devices"));
     probe->datasets = by_name(json_object_get(answer, "datasets"));
-    probe->reason = (struct err){0};
-    log_line("info", "probe-answered", (char *)NULL);
     devices_found(probe->sched); /* jobs may be waiting for it */
+}
+
+/* What was known already is not given up for an answer that lacks something. */
+static void take(struct probe *probe, const json_t *answer) {
+    bool complete = json_is_true(json_object_get(answer, "complete"));
+    probe->reason = (struct err){0};
+    log_line("info", "probe-answered", "complete", complete ? "yes" : "no", (char *)NULL);
+    if (complete || count_offers(json_object_get(answer, "devices")) >= count_offers(probe->devices))
+        keep(probe, answer);
+    if (!complete)
+        pause_probe(probe);
 }
 
 static void failed(struct probe *probe, const struct err *why) {
     probe->reason = *why;
     log_line("warning", "probe-failed", "reason", why->text, (char *)NULL);
-    loop_timer_arm(probe->timer, probe->pause_ms);
-    probe->pause_ms = probe->pause_ms * 2 < PAUSE_MAX_MS ? probe->pause_ms * 2 : PAUSE_MAX_MS;
+    pause_probe(probe);
 }
 
 static void answered(void *arg, const char *text, size_t size, const struct err *why) {

@@ -18,7 +18,7 @@ struct sched_options {
     struct store *store;
     const char *data_dir;       /* jobs lie in DATA_DIR/jobs/ID */
     const char *worker_path;    /* residuum-worker */
-    int64_t probe_timeout_ms;   /* 20,000 */
+    int64_t probe_timeout_ms;   /* 60,000 */
     int64_t inspect_timeout_ms; /* 30,000 */
     int64_t import_timeout_ms;  /* of one data set: 3,600,000 */
     int64_t dataset_max_bytes;  /* of an archive, and of what is made of it */

@@ -2,6 +2,7 @@
 #ifndef TRAIN_MODULE_H
 #define TRAIN_MODULE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "common/spec.h"
@@ -30,9 +31,20 @@ void module_tidy_text(char *text, size_t size);
 
 /* --- module_probe.c --- */
 
-/* Opens a module and probes its device number index in a child process, so that one that crashes or hangs is a reason and not our
- * end. To be called before any thread is started. Of a device that cannot be used *ret_info has devices, device_id and device
- * all the same, zeroed where they are not known. */
+/* What a module told of a device. */
+struct module_report {
+    struct backend_info info; /* of a device that cannot be used: devices, device_id and device, zeroed where not known */
+    struct err reason;        /* why it cannot be used; ERR_NONE: it can */
+    bool again;               /* it told nothing, as it crashed or did not end: another time it may */
+};
+
+/* Opens a module and probes its devices, most of them at most, in a child process, so that one that crashes or hangs is a reason
+ * and not our end. One process does for all of them: loading libraries and initializing a driver may take seconds. Where it
+ * crashes, another one goes on with the device after that. To be called before any thread is started. Returns how many reports
+ * there are, 1 at least. */
+int module_describe(enum spec_backend backend, int most, int timeout_ms, struct module_report *ret_reports);
+
+/* The same for its device number index alone. *ret_info is as in a report. */
 int module_probe(enum spec_backend backend, int index, int timeout_ms, struct backend_info *ret_info, struct err *err);
 
 #endif

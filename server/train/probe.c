@@ -1,9 +1,11 @@
 /* Makes the probe's document: see probe.h. */
 #include "server/train/probe.h"
 
+#include <math.h>
 #include <sched.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/sysinfo.h>
 
@@ -13,8 +15,8 @@
 #include "server/train/data.h"
 #include "server/train/module.h"
 
-/* The daemon waits 20 s for everything. */
-enum { PROBE_TIMEOUT_MS = 6000, PROBES_TIMEOUT_MS = 18000 };
+/* A module that initializes a dozen GPUs may need many seconds. The daemon waits 60 s for everything. */
+static const double module_limit_s = 30, limit_s = 55;
 
 static int usable_cpus(void) {
     cpu_set_t set;
@@ -105,33 +107,43 @@ static int add_unusable(json_t *devices, enum spec_backend backend, const struct
                                  json_pack("{s:s, s:s}", "name", spec_backend_name(backend), "reason", reason));
 }
 
-static int milliseconds_until(double end) {
-    double left = (end - clock_seconds()) * 1000;
-    return left < 0 ? 0 : left > PROBE_TIMEOUT_MS ? PROBE_TIMEOUT_MS : (int)left;
+/* RESIDUUM_PROBE_MS is for tests. */
+static int module_timeout_ms(double end) {
+    double limit = clock_duration("RESIDUUM_PROBE_MS", module_limit_s);
+    return (int)(1000 * fmax(0, fmin(limit, end - clock_seconds())));
 }
 
-/* The first answer tells how many devices there are. */
-static int add_backend(json_t *devices, enum spec_backend backend, double end) {
-    int found = 1;
-    for (int index = 0; index < found; index++) {
-        struct backend_info info;
-        struct err reason = {0};
-        bool usable = module_probe(backend, index, milliseconds_until(end), &info, &reason) == 0;
-        if (index == 0 && info.devices > 1)
-            found = info.devices < EVENT_DEVICES_MAX ? info.devices : EVENT_DEVICES_MAX - 1;
-        if ((usable ? add_usable(devices, &info) : add_unusable(devices, backend, &info, reason.text)) != 0)
+static int add_reports(json_t *devices, enum spec_backend backend, const struct module_report *reports, int n,
+                       bool *ret_complete) {
+    for (int i = 0; i < n; i++) {
+        const struct module_report *report = &reports[i];
+        *ret_complete = *ret_complete && !report->again;
+        if ((report->reason.code == ERR_NONE ? add_usable(devices, &report->info)
+                                             : add_unusable(devices, backend, &report->info, report->reason.text)) != 0)
             return -1;
     }
     return 0;
 }
 
-static json_t *devices_json(void) {
-    double end = clock_seconds() + PROBES_TIMEOUT_MS / 1000.0;
+static int add_backend(json_t *devices, enum spec_backend backend, double end, bool *ret_complete) {
+    enum { MOST = EVENT_DEVICES_MAX - 1 }; /* besides the processor */
+    struct module_report *reports = calloc(MOST, sizeof *reports);
+    if (reports == NULL)
+        return -1;
+    int n = module_describe(backend, MOST, module_timeout_ms(end), reports);
+    int rc = add_reports(devices, backend, reports, n, ret_complete);
+    free(reports);
+    return rc;
+}
+
+static json_t *devices_json(bool *ret_complete) {
+    double end = clock_seconds() + limit_s;
     json_t *devices = json_pack("[o]", cpu_json());
     size_t n;
     const enum spec_backend *order = module_order(&n);
+    *ret_complete = true;
     for (size_t i = 0; devices != NULL && i < n; i++)
-        if (add_backend(devices, order[i], end) != 0) {
+        if (add_backend(devices, order[i], end, ret_complete) != 0) {
             json_decref(devices);
             return NULL;
         }
@@ -156,5 +168,8 @@ static json_t *datasets_json(void) {
 }
 
 json_t *probe_json(void) {
-    return json_pack("{s:i, s:o, s:o}", "protocol", EVENT_PROTOCOL, "devices", devices_json(), "datasets", datasets_json());
+    bool complete;
+    json_t *devices = devices_json(&complete);
+    return json_pack("{s:i, s:b, s:o, s:o}", "protocol", EVENT_PROTOCOL, "complete", (int)complete, "devices", devices,
+                     "datasets", datasets_json());
 }

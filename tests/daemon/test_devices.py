@@ -92,6 +92,21 @@ def test_refusals_name_what_there_is(gpus, problem):
         assert words in document["errors"][0]["detail"], document
 
 
+def test_gpus_that_were_not_told_in_time_are_asked_for_again(make_fake):
+    """And those that are known stay, whatever a later answer lacks."""
+    late = make_fake(probe="gpus-when:there", env={"RESIDUUM_FAKE_CHECK": "pass"})
+    late.wait_for_probe()
+    assert set(devices(late)) == {"cpu"}
+    (late.data / "there").touch()
+    until(lambda: set(devices(late)) == {"cpu", *GPUS}, 60, "the second probe")
+    settle(late)
+    (late.data / "there").unlink()
+    until(lambda: late.log().count("event=probe-answered") >= 3, 60, "the third probe")
+    assert set(devices(late)) == {"cpu", *GPUS}
+    assert late.wait_for(late.submit(name="all"), "succeeded")["device"] in GPUS
+    assert len((late.data / "checked").read_text().splitlines()) == 2  # they are found once
+
+
 # --- what a worker is told ---
 
 

@@ -1,12 +1,12 @@
 /* A module that calls itself cudnn and has two GPUs, GPU-a and GPU-b (one, if CUDA_VISIBLE_DEVICES names it), for tests of the
- * worker. It computes by the module at REF_MODULE (-D), from images that it puts together itself out of the sets that it was
- * given, as a GPU's module does.
+ * worker; where the file "third" is, GPU-c as well. It computes by the module at REF_MODULE (-D), from images that it puts
+ * together itself out of the sets that it was given, as a GPU's module does.
  *
- * Files in the directory FAKE_GPU tell it to misbehave: unusable (GPU-a cannot be used), garbage (its texts have no end and are
- * no UTF-8), stuck, stuck-evaluate (a step never ends), hold (a training step waits until the file is gone), lost, lost-evaluate,
- * lost-telemetry (the call says ERR_DEVICE; whoever calls again then aborts the process), mute (telemetry fails otherwise), power
- * (it counts no energy). A number in hold or lost... is that of the calls that go well before. The energy is 1 J for each
- * training step and 0.5 J for each other one. */
+ * Files in the directory FAKE_GPU tell it to misbehave: unusable (GPU-a cannot be used), crash (when GPU-b is probed), garbage
+ * (its texts have no end and are no UTF-8), stuck, stuck-evaluate (a step never ends), hold (a training step waits until the file
+ * is gone), lost, lost-evaluate, lost-telemetry (the call says ERR_DEVICE; whoever calls again then aborts the process), mute
+ * (telemetry fails otherwise), power (it counts no energy). A number in hold or lost... is that of the calls that go well before.
+ * The energy is 1 J for each training step and 0.5 J for each other one. */
 #include <dlfcn.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,7 +16,7 @@
 #include "server/backend/backend.h"
 #include "server/train/batch.h"
 
-static const char *const ids[] = {"GPU-a", "GPU-b"};
+static const char *const ids[] = {"GPU-a", "GPU-b", "GPU-c"};
 
 struct backend {
     const struct residuum_backend *ref;
@@ -76,7 +76,10 @@ static void describe(const char *id, struct backend_info *info) {
 
 static int probe(int index, struct backend_info *ret_info, struct err *err) {
     const char *visible = getenv("CUDA_VISIBLE_DEVICES");
-    ret_info->devices = visible != NULL ? 1 : 2;
+    fprintf(stderr, "the fake's process %d tells of device %d\n", (int)getpid(), index);
+    if (told("crash") && index == 1)
+        abort();
+    ret_info->devices = visible != NULL ? 1 : told("third") ? 3 : 2;
     describe(visible != NULL ? visible : ids[index], ret_info);
     if (told("unusable") && strcmp(ret_info->device_id, "GPU-a") == 0)
         return err_set(err, ERR_UNAVAILABLE, "GPU-a is too old");

@@ -26,7 +26,8 @@ the real worker does, with four test images. The hash of an epoch's weights hang
 that when N stands in DATA/other-weights; DATA/other-version holds another version of the backend.
 
 RESIDUUM_FAKE_PROBE says how --probe ends: good (default), poor (without the backend "ref"), gpus (with the two GPUs GPU-a and GPU-b), mixed (GPU-a
-has f32 only), small (GPU-a has 2 GiB), crash, hang, garbage, none; "crash-until:FILE" crashes until FILE exists. On a GPU, progress and epochs tell how it is. RESIDUUM_FAKE_CHECK says how
+has f32 only), small (GPU-a has 2 GiB), crash, hang, garbage, none; "crash-until:FILE" crashes until FILE exists;
+"gpus-when:FILE" lacks them until DATA/FILE exists, and always says that something is missing. On a GPU, progress and epochs tell how it is. RESIDUUM_FAKE_CHECK says how
 --self-check of a GPU ends: unknown (default: such a worker does not know the mode), pass, fail, crash; "fail:GPU-a" fails on that one only;
 "pass-when:FILE" waits for DATA/FILE.
 It lists its arguments in DATA/checked.
@@ -45,6 +46,7 @@ import time
 
 CARD = {
     "protocol": 3,
+    "complete": True,
     "devices": [{"id": "cpu", "name": "fake", "threads": 2, "memory_bytes": 1 << 34, "memory_free_bytes": None, "compute": None,
                  "driver": None, "profile": None, "note": None,
                  "backends": [{"name": name, "version": "0", "precisions": ["f32", "bf16"]} for name in ("onednn", "ref")],
@@ -74,6 +76,9 @@ def probe(how):
         del CARD["devices"][0]["backends"][1]
     if how in ("gpus", "mixed", "small"):
         CARD["devices"] += GPUS
+    if how == "gpus-when":
+        CARD["complete"] = False
+        CARD["devices"] += GPUS if os.path.exists(file) else []
     if how == "mixed":
         GPUS[0].update(compute="7.5", backends=[{**GPUS[0]["backends"][0], "precisions": ["f32"]}])
     if how == "small":

@@ -198,8 +198,9 @@ static void test_message_content(void **state) {
     "{\"id\":\"" id "\",\"name\":\"c\",\"threads\":2,\"memory_bytes\":1,\"memory_free_bytes\":null,\"compute\":\"9.0\"," \
     "\"driver\":null,\"profile\":{\"any\":1},\"note\":null,\"backends\":[{\"name\":\"ref\",\"version\":\"1\","           \
     "\"precisions\":[\"f32\"]}],\"unusable\":[]}"
-#define PROBE(devices) \
-    "{\"protocol\":3,\"devices\":[" devices "],\"datasets\":[{\"name\":\"shapes\",\"available\":true,\"reason\":null}]}"
+#define PROBE(devices)                                        \
+    "{\"protocol\":3,\"complete\":true,\"devices\":[" devices \
+    "],\"datasets\":[{\"name\":\"shapes\",\"available\":true,\"reason\":null}]}"
 
 static void test_probe_answers(void **state) {
     (void)state;

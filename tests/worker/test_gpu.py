@@ -2,6 +2,7 @@
 it, and what becomes of the job when the device fails or hangs."""
 import json
 import os
+import re
 import subprocess
 
 import pytest
@@ -48,10 +49,12 @@ class Gpu:
     def recovers(self, name):
         (self.folder / name).unlink()
 
-    def probe(self, **environment):
-        done = subprocess.run([self.program, "--probe"], capture_output=True, timeout=60, check=True,
-                              env={**os.environ, "FAKE_GPU": str(self.folder), **environment})
-        return json.loads(done.stdout)["devices"]
+    def ask(self):
+        return subprocess.run([self.program, "--probe"], capture_output=True, timeout=60, check=True,
+                              env={**os.environ, "FAKE_GPU": str(self.folder)})
+
+    def probe(self):
+        return json.loads(self.ask().stdout)["devices"]
 
 
 @pytest.fixture
@@ -70,6 +73,23 @@ def test_the_probe_finds_every_gpu(gpu):
     assert gpus == [{"id": name, "name": f"fake {name}", "threads": 1, "memory_bytes": 1 << 34, "memory_free_bytes": None, "compute": "9.0",
                      "driver": "580.65.06", "profile": {"deviceName": "fake"}, "note": None, "backends": [BACKEND], "unusable": []}
                     for name in ("GPU-a", "GPU-b")]
+
+
+def test_one_process_tells_of_all_gpus(gpu):
+    """Each has to initialize the driver, which may take seconds."""
+    gpu.does("third")
+    done = gpu.ask()
+    processes = re.findall(r"the fake's process (\d+) tells of device (\d)", done.stderr.decode())
+    assert [index for _, index in processes] == ["0", "1", "2"] and len({process for process, _ in processes}) == 1
+    document = json.loads(done.stdout)
+    assert [d["id"] for d in document["devices"][1:]] == ["GPU-a", "GPU-b", "GPU-c"] and document["complete"]
+
+
+def test_a_crash_costs_one_gpu_only(gpu):
+    gpu.does("third", "crash")
+    document = json.loads(gpu.ask().stdout)
+    assert [(d["id"], d["backends"]) for d in document["devices"][1:]] == [("GPU-a", [BACKEND]), ("GPU-c", [BACKEND])]
+    assert "SIGABRT" in document["devices"][0]["unusable"][-1]["reason"] and not document["complete"]
 
 
 def test_the_probe_names_a_gpu_that_cannot_be_used_and_goes_on(gpu):

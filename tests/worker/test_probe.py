@@ -1,5 +1,6 @@
 """What --probe says, also when a module crashes, hangs or lies."""
 import json
+import os
 import subprocess
 import textwrap
 import time
@@ -61,19 +62,20 @@ def test_data_sets_are_looked_for(tmp_path):
     assert rows["fashion-mnist"]["available"] is False and str(tmp_path) in rows["fashion-mnist"]["reason"]
 
 
-@pytest.mark.parametrize("body, reason", [
-    ("abort();", "SIGABRT"),
-    ("signal(SIGSEGV, SIG_DFL); raise(SIGSEGV);", "SIGSEGV"),
-    ("_exit(7);", "exit code 7"),
-    ("for (;;) pause();", "did not end within"),
-    ('strcpy(err->text, "no device"); err->code = ERR_UNAVAILABLE; return -1;', "no device"),
-    ('strcpy(info->name, "other");', 'calls itself "other"'),
-    ("memset(info, 0x41, sizeof *info);", "calls itself"),
+@pytest.mark.parametrize("body, reason, complete", [
+    ("abort();", "SIGABRT", False),
+    ("signal(SIGSEGV, SIG_DFL); raise(SIGSEGV);", "SIGSEGV", False),
+    ("_exit(7);", "exit code 7", False),
+    ("for (;;) pause();", "did not end within 3000 ms", False),
+    ('strcpy(err->text, "no device"); err->code = ERR_UNAVAILABLE; return -1;', "no device", True),
+    ('strcpy(info->name, "other");', 'calls itself "other"', True),
+    ("memset(info, 0x41, sizeof *info);", "calls itself", True),
 ])
-def test_a_module_that_fails_is_a_reason(tmp_path, body, reason):
+def test_a_module_that_fails_is_a_reason(tmp_path, body, reason, complete):
     program = installed(tmp_path / "bin", "ref")
     fake_module(tmp_path / "bin", body)
-    document = probe(program)
+    document = probe(program, env={**os.environ, "RESIDUUM_PROBE_MS": "3000"})
+    assert document["complete"] is complete
     assert reason in unusable(document, "onednn")
     assert [b["name"] for b in document["devices"][0]["backends"]] == ["ref"]
 
