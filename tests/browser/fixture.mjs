@@ -122,7 +122,7 @@ export function epochOf(job, epoch) {
 
 const spec = (extra = {}) => ({
   name: '', dataset: 'fashion-mnist', pad: 2,
-  model: { preset: 'resnet20', width: 1, norm: 'batch', init: 'he_normal', activation: 'relu', shortcut: 'A' },
+  model: { preset: 'resnet20' },
   epochs: 5, batch_size: 128, seed: 1, precision: 'f32', backend: 'auto', threads: 2,
   optimizer: { kind: 'sgd', momentum: 0.9, weight_decay: 0.0001, nesterov: false },
   schedule: { kind: 'one_cycle', lr: 0.1, warmup_fraction: 0.3, div_factor: 25, final_div_factor: 10000 },
@@ -277,7 +277,7 @@ export class Fixture {
 
   resume(id, response) {
     const device = this.devices.find((candidate) => candidate.id === id);
-    if (device.state !== 'drained') return this.problem(response, 409, 'Conflict', `device ${id} is in use already`);
+    if (device.state !== 'drained') return this.problem(response, 409, 'Conflict', `device ${id} is not drained`);
     Object.assign(device, { state: 'ready', reason: null });
     return this.answer(response, 200, device);
   }

@@ -218,6 +218,20 @@ test('devices: what each is, how a GPU feels, why one is out of use, and how it 
   await counted(page, '.device-card button:visible', 0);
 }));
 
+test('jobs of one preset are told apart by what they set of it', () => withPage({}, async (page, fixture) => {
+  await live(page);
+  const own = fixture.addJob({ state: 'queued', epochs_done: 0, created: new Date().toISOString(), spec: { ...fixture.jobs[0].spec, name: '', model: { preset: 'resnet20', downsampling: 'max_pool', depth: [3, 3, 5], overrides: [{ stage: 1, activation: 'sigmoid' }] } } });
+  fixture.send('job', { ...own });
+  await page.locator(`[data-job="${own.id}"]`).getByText('downsampling max_pool · depth 3-3-5 · overrides: 1 · f32').waitFor();
+}));
+
+test('a device that checks itself says so and shows no failure', () => withPage({ hash: '#/devices' }, async (page, fixture) => {
+  const [first] = fixture.devices;
+  Object.assign(first, { state: 'busy', job: null, reason: 'it checks itself before its first job' });
+  await page.reload();
+  await page.locator(`[data-device="${first.id}"]`).getByText('Checks itself').waitFor();
+}));
+
 test('devices follow the jobs: a job that moves has the list read again', () => withPage({ hash: '#/devices' }, async (page, fixture) => {
   await live(page);
   await page.waitForSelector('[data-device="cpu"][data-state="ready"]');

@@ -20,6 +20,13 @@ function checkText(check, { t, fmt }) {
   return t(check.passed ? 'device.check.passed' : 'device.check.failed', { time: fmt.dateTime(check.at) });
 }
 
+// A busy device without a job checks itself before its first one.
+function shownState(device) {
+  return device.state === 'busy' && !device.job ? 'checking' : device.state;
+}
+
+const LOOKS = { ready: ['succeeded', 'succeeded'], busy: ['running', 'running'], checking: ['starting', 'starting'], drained: ['failed', 'failed'] }; // icon, colour
+
 function backendText({ name, version, precisions }) {
   return `${name} ${version} (${precisions.join(', ')})`;
 }
@@ -49,7 +56,6 @@ function deviceCard(ctx) {
     ['device.backends', (device) => device.backends.map(backendText).join('; ') || null],
     ['device.compute', (device) => computeText(device, ctx)],
     ['device.memory', (device) => fmt.megabytes(device.memory_bytes)],
-    ['device.free', (device) => (typeof device.memory_free_bytes === 'number' ? fmt.megabytes(device.memory_free_bytes) : null)],
     ['device.threads', (device) => (device.compute ? null : fmt.whole(device.threads))],
     ['device.check', (device) => (device.compute ? checkText(device.self_check, ctx) : null)],
     ['device.now', (device, state) => gpuText(telemetryOf(device, state), ctx)],
@@ -66,26 +72,29 @@ function deviceCard(ctx) {
       problem.replaceChildren(problemBox(error.problem, ctx));
     }
   }
-  const drawStatus = whenChanged((value) => status.replaceChildren(icon(value === 'drained' ? 'failed' : value === 'busy' ? 'running' : 'succeeded'), h('span', {}, t(`device.state.${value}`))));
+  const drawStatus = whenChanged((value) => {
+    const [picture, colour] = LOOKS[value];
+    status.dataset.state = colour;
+    status.replaceChildren(icon(picture), h('span', {}, t(`device.state.${value}`)));
+  });
   const drawUnusable = whenChanged((list) => unusable.replaceChildren(...list.map((row) => h('li', {}, t('device.unusable', { backend: row.name, reason: row.reason })))));
 
   function update({ device, state, settings }) {
     current = device;
     node.dataset.device = device.id;
     node.dataset.state = device.state;
-    status.dataset.state = { drained: 'failed', busy: 'running' }[device.state] ?? 'succeeded';
     setText(name, device.name);
     setText(id, device.id);
-    drawStatus(device.state);
+    drawStatus(shownState(device));
     setText(job, device.job ? t('device.job', { job: state.jobs[device.job]?.name || device.job }) : '');
     if (device.job) job.href = formatHash({ view: 'job', id: device.job }, { lang: settings.lang, theme: settings.theme });
     setText(note, device.note ?? '');
-    setText(reason, device.reason ?? '');
+    setText(reason, device.state === 'drained' ? device.reason ?? '' : '');
     rows.forEach((row) => row.fact.set(row.text(device, state)));
     drawUnusable(device.unusable);
     show(job.parentNode, device.job);
     show(note, device.note);
-    show(reason, device.reason);
+    show(reason, device.state === 'drained');
     show(resume.parentNode, device.state === 'drained');
   }
   return { node, update };

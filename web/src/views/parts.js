@@ -16,6 +16,13 @@ export function jobTitle(state, job, ctx) {
   return job.name || `${modelTitle(state, job, ctx)} · ${datasetTitle(state, job)}`;
 }
 
+// What makes a preset another network: "downsampling max_pool · depth 3-3-5 · overrides: 1".
+export function modelOptions(model, { t, fmt }) {
+  const { preset, overrides = [], layers, ...options } = model;
+  const texts = Object.entries(options).map(([name, value]) => `${name} ${Array.isArray(value) ? value.join('-') : value}`);
+  return overrides.length ? [...texts, t('spec.overrides', { n: fmt.whole(overrides.length) })] : texts;
+}
+
 // "ResNet-20 · Fashion-MNIST · f32 · batch 128 · seed 1"; what the title says already is left out.
 export function jobLine(state, job, ctx) {
   const { t, fmt } = ctx;
@@ -23,7 +30,7 @@ export function jobLine(state, job, ctx) {
   const subject = job.name ? [modelTitle(state, job, ctx), datasetTitle(state, job)] : [];
   const again = job.verifies ? [t('spec.verifies')] : [];
   const limit = spec.train_limit ? [t('spec.limit', { n: fmt.whole(spec.train_limit) })] : [];
-  return [...subject, spec.precision, t('spec.batch', { n: spec.batch_size }), t('spec.seed', { n: spec.seed }), ...limit, ...again].join(' · ');
+  return [...subject, ...modelOptions(spec.model, ctx), spec.precision, t('spec.batch', { n: spec.batch_size }), t('spec.seed', { n: spec.seed }), ...limit, ...again].join(' · ');
 }
 
 export function shownState(job) {
