@@ -36,10 +36,11 @@ int gpu_profile_read(const char *name, const json_t *document, struct gpu_profil
 /* --- gpu_plan.c: the arrangement --- */
 
 enum {
-    GPU_LANES = 8,      /* channels are padded to a multiple: cuDNN's 16-bit engines need it (NVIDIA's convolution guide) */
-    GPU_ALIGN = 256,    /* bytes; of every tensor */
-    GPU_SLICES = 256,   /* parts at most into which a sum over rows is cut */
-    GPU_CHUNK = 1 << 13 /* parameters that one block updates */
+    GPU_LANES = 8,       /* channels are padded to a multiple: cuDNN's 16-bit engines need it (NVIDIA's convolution guide) */
+    GPU_ALIGN = 256,     /* bytes; of every tensor */
+    GPU_SLICES = 256,    /* parts at most into which a sum over rows is cut */
+    GPU_CHUNK = 1 << 13, /* parameters that one block updates */
+    GPU_POOL_PLACES_MAX = 1 << 16 /* values in the window of a max pool that is trained: places are saved as uint16_t */
 };
 
 /* Bytes of the structs of server/backend/cudnn/kernels/kernels.h, from which regions get their sizes; a test compares them. */
@@ -160,7 +161,8 @@ struct gpu_plan {
  * share nothing with each other, as the last evaluation's can be asked for; but gradients lie where values were that no backward
  * pass reads any more. It reads the inputs of GPU_CONV, GPU_LINEAR, GPU_NORM (not the other summand), GPU_GROUP_NORM, GPU_ACT and
  * GPU_LOSS, and the output of a unit with a fused ReLU. Gradients live from the backward pass of the last reader of their value
- * to that of the unit that made it. Errors: ERR_MEMORY. */
+ * to that of the unit that made it. Errors: ERR_MEMORY; ERR_UNSUPPORTED for a max pool of more than GPU_POOL_PLACES_MAX values in
+ * training. */
 int gpu_plan_new(const struct graph *graph, const struct gpu_options *options, struct gpu_plan **ret_plan, struct err *err);
 void gpu_plan_free(struct gpu_plan *plan); /* accepts NULL */
 
@@ -193,11 +195,12 @@ struct gpu_job {
 int gpu_need(const struct gpu_job *job, int64_t memory_bytes, struct gpu_need *ret_need, struct err *err);
 
 /* Fails with ERR_UNSUPPORTED at /batch_size when it needs more than free_bytes of a device: the text gives the need, what is free
- * and the largest batch that fits; at /model when none does; at /precision when the compute capability lacks it. */
+ * and the largest batch that fits; at /model when none does, or a layer is none for a GPU; at /precision when the compute
+ * capability lacks it. */
 int gpu_need_check(const struct gpu_job *job, const struct gpu_profile *profile, int64_t free_bytes, struct gpu_need *ret_need,
                    struct err *err);
 
-/* The largest batch that fits, found by bisection up to SPEC_BATCH_MAX; 0: not even one image; -1: no memory to find out. */
+/* The largest batch that fits, found by bisection up to SPEC_BATCH_MAX; 0: not even one image; -1: gpu_need fails. */
 int gpu_largest_batch(const struct gpu_job *job, int64_t memory_bytes, int64_t free_bytes);
 
 #endif

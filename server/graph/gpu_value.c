@@ -59,6 +59,19 @@ static int64_t saved_bytes(const struct gpu_plan *plan, const struct graph *grap
     return 0;
 }
 
+/* A max pool in training saves a place in its window as 16 bits. */
+static int check_pools(const struct gpu_plan *plan, const struct graph *graph, struct err *err) {
+    for (int i = 0; i < plan->units_n && plan->options.train; i++) {
+        const struct graph_node *node = &graph->nodes[plan->units[i].node];
+        int64_t places = (int64_t)node->window.kernel_h * node->window.kernel_w;
+        if (plan->units[i].kind == GPU_POOL_MAX && places > GPU_POOL_PLACES_MAX)
+            return err_at(err, ERR_UNSUPPORTED, "/model",
+                          "Layer '%s' takes the largest of %dx%d values; a GPU trains with at most %d. Use a smaller kernel",
+                          node->name, node->window.kernel_h, node->window.kernel_w, GPU_POOL_PLACES_MAX);
+    }
+    return 0;
+}
+
 static void lay_saved(struct gpu_plan *plan, const struct graph *graph) {
     int64_t at = 0;
     for (int i = 0; i < plan->units_n; i++) {
@@ -223,6 +236,8 @@ static void describe(struct gpu_plan *plan, const struct graph *graph, struct li
 }
 
 int gpu_values_lay(struct gpu_plan *plan, const struct graph *graph, struct err *err) {
+    if (check_pools(plan, graph, err) < 0)
+        return -1;
     struct life *lives = calloc((size_t)plan->units_n, sizeof *lives);
     if (lives == NULL)
         return err_set(err, ERR_MEMORY, "No memory for arranging the values of %d layers", plan->units_n);

@@ -425,25 +425,32 @@ static void what_cannot_be_captured_stays_eager(void **state) {
     assert_int_equal(refused_captures(""), 0);
 }
 
-/* Kernels count groups of eight channels in 32 bits. */
-static void more_than_kernels_count_to_is_refused(void **state) {
-    (void)state;
+/* Compiles what the device cannot do; it is refused in these words. */
+static void assert_refused(const struct op_case *network, int batch, const char *words) {
     struct report report = {0};
     struct err err = {0};
     const struct residuum_backend *module = open_module("double/backend-cudnn.so", &report);
-    struct graph *graph = case_build(&net, &err);
-    struct backend_plan_options options = {.batch = 1 << 28};
+    struct graph *graph = case_build(network, &err);
+    struct backend_plan_options options = {.batch = batch};
     struct backend_info info;
     struct backend *backend = NULL;
     struct backend_plan *plan = NULL;
-    assert_non_null(module);
+    assert_true(module != NULL && graph != NULL);
     assert_int_equal(module->probe(0, &info, &err), 0);
     assert_int_equal(module->open(&(struct backend_options){.threads = 1, .device_id = info.device_id}, &backend, &err), 0);
     assert_int_equal(module->compile(backend, graph, &options, &plan, &err), -1);
     assert_int_equal(err.code, ERR_UNSUPPORTED);
-    assert_non_null(strstr(err.text, "more than the 17179869184 that kernels count to"));
+    assert_non_null(strstr(err.text, words));
     module->close(backend);
     graph_free(graph);
+}
+
+/* Kernels count groups of eight channels in 32 bits, and places of a max pool in 16. */
+static void more_than_kernels_count_to_is_refused(void **state) {
+    (void)state;
+    static const struct op_case wide = {"wide", {1, 257, 257}, 1, "max k=257 s=1; linear o=2 bias"};
+    assert_refused(&net, 1 << 28, "more than the 17179869184 that kernels count to");
+    assert_refused(&wide, 1, "takes the largest of 257x257 values");
 }
 
 int main(void) {

@@ -22,13 +22,16 @@ struct work {
     struct gpu_job job;
 };
 
-static void work_init(struct work *work, const char *document) {
-    static const struct graph_shape image = {3, 32, 32};
+static void work_init_of(struct work *work, const char *document, struct graph_shape image) {
     struct err err = {0};
     *work = (struct work){.spec = model_rig_spec(document)};
     if (graph_build(&work->spec.model, image, 10, &work->graph, &err) < 0)
         fail_msg("%s: %s", document, err.text);
     work->job = (struct gpu_job){.graph = work->graph, .spec = &work->spec, .images = IMAGES, .image = image};
+}
+
+static void work_init(struct work *work, const char *document) {
+    work_init_of(work, document, (struct graph_shape){3, 32, 32});
 }
 
 static void work_done(struct work *work) {
@@ -224,6 +227,30 @@ static void precision_needs_its_hardware(void **state) {
     work_done(&work);
 }
 
+/* A max pool: its places are saved as 16 bits. */
+static bool pool_is_taken(int kernel, struct err *ret_err) {
+    char document[400];
+    struct work work;
+    snprintf(
+        document, sizeof document,
+        "{\"dataset\": \"shapes\", \"model\": {\"layers\": [{\"name\": \"wide\", \"op\": \"max_pool\", \"kernel\": %d}, "
+        "{\"name\": \"flat\", \"op\": \"flatten\"}, {\"name\": \"fc\", \"op\": \"linear\", \"out_features\": \"classes\"}]}}",
+        kernel);
+    work_init_of(&work, document, (struct graph_shape){1, 257, 257});
+    bool done = taken(&work, "h100", 79 * gib, ret_err);
+    work_done(&work);
+    return done;
+}
+
+static void the_largest_pool_is_trained_and_no_larger_one(void **state) {
+    (void)state;
+    struct err err;
+    assert_true(pool_is_taken(256, &err));
+    assert_false(pool_is_taken(257, &err));
+    assert_string_equal(err.pointer, "/model");
+    assert_non_null(strstr(err.text, "Layer 'wide' takes the largest of 257x257 values; a GPU trains with at most 65536"));
+}
+
 /* --- no memory --- */
 
 static struct work starved;
@@ -255,6 +282,7 @@ int main(void) {
         cmocka_unit_test(a_byte_too_little_reads_so),
         cmocka_unit_test(a_network_that_never_fits_is_told_so),
         cmocka_unit_test(precision_needs_its_hardware),
+        cmocka_unit_test(the_largest_pool_is_trained_and_no_larger_one),
         cmocka_unit_test(every_allocation_may_fail),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
