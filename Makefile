@@ -111,7 +111,7 @@ $(B)/residuum-worker: $(TRAIN) $(GRAPH) $(COMMON)
 	$(CC) $(ALL_LDFLAGS) -o $@ $^ -ljansson -lnettle -larchive -lpng -ljpeg -lz -ldl -lpthread -lm
 
 $(B)/residuum: $(CLIENT) $(COMMON)
-	$(CC) $(ALL_LDFLAGS) -o $@ $^ -lcurl -ljansson -lm
+	$(CC) $(ALL_LDFLAGS) -o $@ $^ -lcurl -ljansson -lnettle -lm
 
 $(B)/backend-ref.so: $(REF) $(MODULE_COMMON)
 	$(CC) $(ALL_LDFLAGS) -shared -o $@ $^ -lm
@@ -237,7 +237,7 @@ lint: deps-check ## only the checks that read the code and the built files
 asan: deps-check ## the C tests and the tests of the programs, built with ASan and UBSan
 	$(AGAIN) CONFIG=asan all tests
 	@RESIDUUM_BUILD=build/asan ASAN_OPTIONS=detect_leaks=1:strict_string_checks=1 UBSAN_OPTIONS=print_stacktrace=1 \
-		tests/run unit ops golden worker api client daemon chaos
+		tests/run unit ops golden gpu worker api client daemon chaos
 
 check-gpu-plans: deps-check ## every plan of cuDNN for every preset, fused batch norms too, without a GPU (minutes, then kept in build/)
 	@test -n "$(CUDNN_FOUND)" || { echo "GPU: $(GPU_SENTENCE)"; exit 1; }
