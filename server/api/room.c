@@ -1,4 +1,6 @@
-/* Whether a GPU's memory is large enough for a job, what the job would need there, and what to do when none is. */
+/* Whether a GPU's memory is large enough for a job, what the job would need there, and what to do when none is. A job may use all
+ * of the memory: what was free when the probe looked is told, but counts for nothing, since whoever had the rest, perhaps a
+ * worker that was about to end, may have given it back. A worker that finds too little is tried again later. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,15 +22,19 @@ static int compute_of(const json_t *device) {
     return dot != NULL && *dot == '.' && major > 0 && major < 1000 ? (int)major * 10 + atoi(dot + 1) % 10 : 0;
 }
 
-/* What the probe told of a device, and how much of its memory was free then. */
-static struct gpu_profile profile_of(const json_t *device, int64_t *ret_free_bytes) {
+/* What the probe told of a device. */
+static struct gpu_profile profile_of(const json_t *device) {
     struct gpu_profile profile = {.compute = compute_of(device),
                                   .memory_bytes = json_integer_value(json_object_get(device, "memory_bytes"))};
-    const json_t *free_bytes = json_object_get(device, "memory_free_bytes");
     snprintf(profile.name, sizeof profile.name, "%s", json_string_value(json_object_get(device, "id")));
     snprintf(profile.device, sizeof profile.device, "%s", json_string_value(json_object_get(device, "name")));
-    *ret_free_bytes = json_is_integer(free_bytes) ? json_integer_value(free_bytes) : profile.memory_bytes;
     return profile;
+}
+
+/* How much of its memory was free when the probe looked. */
+static int64_t free_bytes_of(const json_t *device) {
+    const json_t *free_bytes = json_object_get(device, "memory_free_bytes");
+    return json_integer_value(json_is_integer(free_bytes) ? free_bytes : json_object_get(device, "memory_bytes"));
 }
 
 static struct sched_wish wish_of(const struct spec *spec) {
@@ -55,12 +61,11 @@ bool room_is_for_gpu(const json_t *devices, const struct spec *spec) {
            (first_offer(devices, &wish, true) != NULL && first_offer(devices, &wish, false) == NULL);
 }
 
-static int check_one(const json_t *device, const struct spec *spec, const struct plan *plan, int64_t *ret_free_bytes,
-                     struct err *err) {
+static int check_one(const json_t *device, const struct spec *spec, const struct plan *plan, struct err *err) {
     struct gpu_job job = job_of(spec, plan);
-    struct gpu_profile profile = profile_of(device, ret_free_bytes);
+    struct gpu_profile profile = profile_of(device);
     struct gpu_need need;
-    return gpu_need_check(&job, &profile, *ret_free_bytes, &need, err);
+    return gpu_need_check(&job, &profile, profile.memory_bytes, &need, err);
 }
 
 /* How a job that left the choice to us could be trained all the same. */
@@ -90,14 +95,14 @@ int room_check(const json_t *devices, const struct spec *spec, const struct plan
         return 0;
     json_array_foreach(devices, i, device) {
         struct err why = {0};
-        int64_t free_bytes;
+        int64_t bytes = json_integer_value(json_object_get(device, "memory_bytes"));
         if (!sched_device_is_gpu(device) || !sched_device_offers(device, &wish) || sched_device_is_drained(device) != waiting)
             continue;
-        if (check_one(device, spec, plan, &free_bytes, &why) == 0)
+        if (check_one(device, spec, plan, &why) == 0)
             return 0;
-        if (free_bytes > best_bytes || why.code != ERR_UNSUPPORTED)
+        if (bytes > best_bytes || why.code != ERR_UNSUPPORTED)
             best = why;
-        best_bytes = free_bytes > best_bytes ? free_bytes : best_bytes;
+        best_bytes = bytes > best_bytes ? bytes : best_bytes;
     }
     if (best.code == ERR_UNSUPPORTED)
         add_way_out(devices, &wish, &best);
@@ -108,10 +113,9 @@ bool room_for_job(void *api, const struct job *job, const json_t *device) {
     struct spec spec;
     struct plan plan;
     struct err why = {0};
-    int64_t free_bytes;
     if (plan_of_text(api, job, job->spec, &spec, &plan, &why) < 0)
         return true; /* its worker will say what is wrong */
-    bool fits = check_one(device, &spec, &plan, &free_bytes, &why) == 0;
+    bool fits = check_one(device, &spec, &plan, &why) == 0;
     plan_done(&plan);
     spec_done(&spec);
     return fits;
@@ -136,7 +140,8 @@ static int find_profile(const json_t *devices, const char *name, struct gpu_prof
     if (device == NULL && known == NULL)
         return -1;
     if (device != NULL) {
-        *ret_profile = profile_of(device, ret_free_bytes);
+        *ret_profile = profile_of(device);
+        *ret_free_bytes = free_bytes_of(device);
         return 0;
     }
     *ret_profile = *known;
@@ -149,7 +154,7 @@ static json_t *answer_json_of(const char *name, const struct gpu_profile *profil
     char compute[16];
     snprintf(compute, sizeof compute, "%d.%d", profile->compute / 10, profile->compute % 10);
     return json_pack("{s:s, s:s, s:s, s:b, s:{s:I, s:I, s:I, s:I, s:I, s:I}, s:I, s:i}", "name", name, "device", profile->device,
-                     "compute", compute, "fits", (int)(need->total_bytes <= free_bytes), "need", "train_bytes",
+                     "compute", compute, "fits", (int)(need->total_bytes <= profile->memory_bytes), "need", "train_bytes",
                      (json_int_t)need->train_bytes, "evaluate_bytes", (json_int_t)need->evaluate_bytes, "data_bytes",
                      (json_int_t)need->data_bytes, "workspace_bytes", (json_int_t)need->workspace_bytes, "context_bytes",
                      (json_int_t)need->context_bytes, "total_bytes", (json_int_t)need->total_bytes, "free_bytes",
@@ -157,10 +162,9 @@ static json_t *answer_json_of(const char *name, const struct gpu_profile *profil
 }
 
 /* Too little memory is an answer here, not a failure. */
-static int need_of(const struct gpu_job *job, const struct gpu_profile *profile, int64_t free_bytes, struct gpu_need *ret_need,
-                   struct err *err) {
+static int need_of(const struct gpu_job *job, const struct gpu_profile *profile, struct gpu_need *ret_need, struct err *err) {
     struct err why = {0};
-    if (gpu_need_check(job, profile, free_bytes, ret_need, &why) == 0)
+    if (gpu_need_check(job, profile, profile->memory_bytes, ret_need, &why) == 0)
         return 0;
     if (why.code == ERR_UNSUPPORTED && strcmp(why.pointer, "/precision") != 0)
         return gpu_need(job, profile->memory_bytes, ret_need, err);
@@ -176,9 +180,9 @@ int room_answer(const json_t *devices, const char *name, const struct spec *spec
     if (spec->backend != BACKEND_AUTO && spec->backend != BACKEND_CUDNN)
         return err_at(err, ERR_UNSUPPORTED, "/backend", "backend \"%s\" does not compute on a GPU; use \"auto\" or \"cudnn\"",
                       spec_backend_name(spec->backend));
-    if (find_profile(devices, name, &profile, &free_bytes, err) < 0 || need_of(&job, &profile, free_bytes, &need, err) < 0)
+    if (find_profile(devices, name, &profile, &free_bytes, err) < 0 || need_of(&job, &profile, &need, err) < 0)
         return -1;
-    int largest = gpu_largest_batch(&job, profile.memory_bytes, free_bytes);
+    int largest = gpu_largest_batch(&job, profile.memory_bytes, profile.memory_bytes);
     *ret_answer = largest >= 0 ? answer_json_of(name, &profile, &need, free_bytes, largest) : NULL;
     return *ret_answer != NULL ? 0 : err_set(err, ERR_MEMORY, "cannot plan for a GPU: out of memory");
 }

@@ -194,13 +194,14 @@ struct gpu_job {
 /* What a job needs on a device of so much memory. */
 int gpu_need(const struct gpu_job *job, int64_t memory_bytes, struct gpu_need *ret_need, struct err *err);
 
-/* Fails with ERR_UNSUPPORTED at /batch_size when it needs more than free_bytes of a device: the text gives the need, what is free
- * and the largest batch that fits; at /model when none does, or a layer is none for a GPU; at /precision when the compute
- * capability lacks it. */
-int gpu_need_check(const struct gpu_job *job, const struct gpu_profile *profile, int64_t free_bytes, struct gpu_need *ret_need,
+/* room_bytes: how much of a device's memory a job may use. The daemon gives it all: what else is in use, it cannot know for long.
+ * Fails with ERR_UNSUPPORTED at /batch_size when it needs more than room_bytes of a device: the text gives the need, the room and
+ * the largest batch that fits; at /model when none does, or a layer is none for a GPU; at /precision when the compute capability
+ * lacks it. */
+int gpu_need_check(const struct gpu_job *job, const struct gpu_profile *profile, int64_t room_bytes, struct gpu_need *ret_need,
                    struct err *err);
 
 /* The largest batch that fits, found by bisection up to SPEC_BATCH_MAX; 0: not even one image; -1: gpu_need fails. */
-int gpu_largest_batch(const struct gpu_job *job, int64_t memory_bytes, int64_t free_bytes);
+int gpu_largest_batch(const struct gpu_job *job, int64_t memory_bytes, int64_t room_bytes);
 
 #endif

@@ -37,22 +37,22 @@ int gpu_need(const struct gpu_job *job, int64_t memory_bytes, struct gpu_need *r
 }
 
 /* Bisection: low fits (0 always does), high does not. */
-static int largest_batch(const struct gpu_job *job, int64_t memory_bytes, int64_t free_bytes, int *ret_batch, struct err *err) {
+static int largest_batch(const struct gpu_job *job, int64_t memory_bytes, int64_t room_bytes, int *ret_batch, struct err *err) {
     int low = 0, high = SPEC_BATCH_MAX + 1;
     while (high - low > 1) {
         int batch = low + (high - low) / 2;
         struct gpu_need need;
         if (need_with(job, batch, memory_bytes, &need, err) < 0)
             return -1;
-        *(need.total_bytes <= free_bytes ? &low : &high) = batch;
+        *(need.total_bytes <= room_bytes ? &low : &high) = batch;
     }
     *ret_batch = low;
     return 0;
 }
 
-int gpu_largest_batch(const struct gpu_job *job, int64_t memory_bytes, int64_t free_bytes) {
+int gpu_largest_batch(const struct gpu_job *job, int64_t memory_bytes, int64_t room_bytes) {
     int batch;
-    return largest_batch(job, memory_bytes, free_bytes, &batch, NULL) < 0 ? -1 : batch;
+    return largest_batch(job, memory_bytes, room_bytes, &batch, NULL) < 0 ? -1 : batch;
 }
 
 static int check_precision(enum spec_precision precision, const struct gpu_profile *profile, struct err *err) {
@@ -64,7 +64,7 @@ static int check_precision(enum spec_precision precision, const struct gpu_profi
                   spec_precision_name(precision), profile->device, profile->compute / 10, profile->compute % 10);
 }
 
-/* A need is rounded up and what is free down, so that the text never says that more is free than needed. */
+/* A need is rounded up and the room down, so that the text never says that there is more room than needed. */
 enum { HUNDREDTHS = 100 };
 
 static double gib_up(int64_t bytes) {
@@ -77,29 +77,29 @@ static double gib_down(int64_t bytes) {
 }
 
 /* What would help is the batch size; where that cannot be small enough, it is the network. */
-static int refuse(const struct gpu_need *need, const struct gpu_profile *profile, int64_t free_bytes, int batch, int largest,
+static int refuse(const struct gpu_need *need, const struct gpu_profile *profile, int64_t room_bytes, int batch, int largest,
                   struct err *err) {
     char advice[160] = "not even one image at a time fits. Use a smaller network, smaller images or another device";
     if (largest > 0)
         snprintf(advice, sizeof advice, "the largest batch_size that fits is %d", largest);
     return err_at(err, ERR_UNSUPPORTED, largest > 0 ? "/batch_size" : "/model",
                   "Training with a batch_size of %d needs %.2f GiB (%.2f to train, %.2f to evaluate, %.2f of images, %.2f of "
-                  "workspace, %.2f of CUDA itself) and %.2f GiB of %s are free; %s",
+                  "workspace, %.2f of CUDA itself), and %s has room for %.2f GiB; %s",
                   batch, gib_up(need->total_bytes), gib_up(need->train_bytes), gib_up(need->evaluate_bytes),
-                  gib_up(need->data_bytes), gib_up(need->workspace_bytes), gib_up(need->context_bytes), gib_down(free_bytes),
-                  profile->device, advice);
+                  gib_up(need->data_bytes), gib_up(need->workspace_bytes), gib_up(need->context_bytes), profile->device,
+                  gib_down(room_bytes), advice);
 }
 
-int gpu_need_check(const struct gpu_job *job, const struct gpu_profile *profile, int64_t free_bytes, struct gpu_need *ret_need,
+int gpu_need_check(const struct gpu_job *job, const struct gpu_profile *profile, int64_t room_bytes, struct gpu_need *ret_need,
                    struct err *err) {
     struct gpu_need need;
     int largest;
     if (check_precision(job->spec->precision, profile, err) < 0 || gpu_need(job, profile->memory_bytes, &need, err) < 0)
         return -1;
-    if (need.total_bytes > free_bytes) {
-        if (largest_batch(job, profile->memory_bytes, free_bytes, &largest, err) < 0)
+    if (need.total_bytes > room_bytes) {
+        if (largest_batch(job, profile->memory_bytes, room_bytes, &largest, err) < 0)
             return -1;
-        return refuse(&need, profile, free_bytes, job->spec->batch_size, largest, err);
+        return refuse(&need, profile, room_bytes, job->spec->batch_size, largest, err);
     }
     *ret_need = need;
     return 0;

@@ -322,7 +322,7 @@ LARGE = {"dataset": "fashion-mnist", "model": {"preset": "resnet50", "width": 2}
 def test_what_no_gpu_has_room_for_is_refused(gpus, problem):
     answer = gpus.post("/v1/jobs", {**LARGE, "backend": "cudnn"})
     detail = problem(answer, 422, "unsupported-here")["errors"][0]["detail"]
-    assert "GiB" in detail and "free" in detail and ("largest batch" in detail or "not even one image" in detail)
+    assert "GiB" in detail and "room for 80.00 GiB" in detail and ("largest batch" in detail or "not even one image" in detail)
     assert "processor" not in detail
     detail = problem(gpus.post("/v1/jobs", LARGE), 422, "unsupported-here")["errors"][0]["detail"]
     assert 'Or train it on the processor: "backend": "onednn"' in detail
@@ -337,6 +337,15 @@ def test_a_job_goes_to_the_gpu_that_has_room(make_gpus):
     assert running_on(small, jobs[0]) == "GPU-b"
     assert running_on(small, held(small)) == "GPU-a"
     assert small.job(jobs[1])["state"] == "queued"
+
+
+def test_memory_that_was_in_use_at_the_start_refuses_no_job(make_gpus):
+    """A worker of before a restart may still have had it."""
+    full = make_gpus(probe="full")
+    medium = {"dataset": "fashion-mnist", "model": "resnet18", "batch_size": 512, "backend": "cudnn"}
+    plan = full.post("/v1/jobs?dry_run=true&gpu=GPU-a", medium).json()["gpu"]
+    assert plan["fits"] and plan["free_bytes"] == 1 << 20 and plan["largest_batch"] >= 512
+    assert full.wait_for(full.submit(medium, name="all"), "succeeded")["device"] in GPUS
 
 
 def test_a_drained_gpu_has_no_room_while_another_works(make_gpus, problem):

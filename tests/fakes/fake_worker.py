@@ -26,7 +26,7 @@ the real worker does, with four test images. The hash of an epoch's weights hang
 that when N stands in DATA/other-weights; DATA/other-version holds another version of the backend.
 
 RESIDUUM_FAKE_PROBE says how --probe ends: good (default), poor (without the backend "ref"), gpus (with the two GPUs GPU-a and GPU-b), mixed (GPU-a
-has f32 only), small (GPU-a has 2 GiB), crash, hang, garbage, none; "crash-until:FILE" crashes until FILE exists;
+has f32 only), small (GPU-a has 2 GiB), full (of both, 1 MiB is free), crash, hang, garbage, none; "crash-until:FILE" crashes until FILE exists;
 "gpus-when:FILE" lacks them until DATA/FILE exists, and always says that something is missing. On a GPU, progress and epochs tell how it is. RESIDUUM_FAKE_CHECK says how
 --self-check of a GPU ends: unknown (default: such a worker does not know the mode), pass, fail, crash; "fail:GPU-a" fails on that one only;
 "pass-when:FILE" waits for DATA/FILE.
@@ -74,13 +74,16 @@ def probe(how):
         hang()
     if how == "poor":
         del CARD["devices"][0]["backends"][1]
-    if how in ("gpus", "mixed", "small"):
+    if how in ("gpus", "mixed", "small", "full"):
         CARD["devices"] += GPUS
     if how == "gpus-when":
         CARD["complete"] = False
         CARD["devices"] += GPUS if os.path.exists(file) else []
     if how == "mixed":
         GPUS[0].update(compute="7.5", backends=[{**GPUS[0]["backends"][0], "precisions": ["f32"]}])
+    if how == "full":
+        for gpu in GPUS:
+            gpu.update(memory_free_bytes=1 << 20)
     if how == "small":
         GPUS[0].update(memory_bytes=2 << 30, memory_free_bytes=2 << 30)
     if how == "garbage":

@@ -143,10 +143,10 @@ static const struct gpu_profile *profile_of(const char *name) {
 }
 
 /* Whether the job is taken; *ret_err says why not. */
-static bool taken(const struct work *work, const char *profile, int64_t free_bytes, struct err *ret_err) {
+static bool taken(const struct work *work, const char *profile, int64_t room_bytes, struct err *ret_err) {
     struct gpu_need need = {.total_bytes = -1};
     *ret_err = (struct err){0};
-    int failed = gpu_need_check(&work->job, profile_of(profile), free_bytes, &need, ret_err);
+    int failed = gpu_need_check(&work->job, profile_of(profile), room_bytes, &need, ret_err);
     assert_int_equal(failed < 0, need.total_bytes == -1);
     assert_int_equal(failed < 0, ret_err->code == ERR_UNSUPPORTED);
     return failed == 0;
@@ -164,7 +164,7 @@ static void too_large_a_batch_is_told_the_largest(void **state) {
     int largest = gpu_largest_batch(&work.job, profile_of("r4090")->memory_bytes, 10 * gib);
     assert_in_range(largest, 1000, 4095);
     char text[512];
-    snprintf(text, sizeof text, "and 10.00 GiB of NVIDIA GeForce RTX 4090 are free; the largest batch_size that fits is %d",
+    snprintf(text, sizeof text, "and NVIDIA GeForce RTX 4090 has room for 10.00 GiB; the largest batch_size that fits is %d",
              largest);
     assert_non_null(strstr(err.text, text));
     assert_ptr_equal(strstr(err.text, "Training with a batch_size of 4096 needs 1"), err.text);
@@ -175,7 +175,7 @@ static void too_large_a_batch_is_told_the_largest(void **state) {
     work_done(&work);
 }
 
-/* One byte is missing: what is needed still reads as more than what is free. */
+/* One byte is missing: what is needed still reads as more than the room. */
 static void a_byte_too_little_reads_so(void **state) {
     (void)state;
     struct work work;
@@ -188,7 +188,7 @@ static void a_byte_too_little_reads_so(void **state) {
     assert_false(taken(&work, "t4", total - 1, &err));
     int n = sscanf(err.text,
                    "Training with a batch_size of 128 needs %lf GiB (%lf to train, %lf to evaluate, %lf of images, %lf of "
-                   "workspace, %lf of CUDA itself) and %lf GiB of Tesla T4 are free",
+                   "workspace, %lf of CUDA itself), and Tesla T4 has room for %lf GiB",
                    &need, &train, &evaluate, &images, &workspace, &context, &rest);
     assert_int_equal(n, 7);
     assert_true(need > rest && need - rest < 0.02);
