@@ -14,7 +14,7 @@ const struct option_row option_rows[OPTIONS_N] = {
     [OPTION_VERSION] = {"version", NULL, "print the client's version", 'V', true},
     [OPTION_WATCH] = {"watch", NULL, "follow the job until it ends", 'w', false},
     [OPTION_DRY_RUN] = {"dry-run", NULL, "only check the job: shapes, parameters, FLOPs, memory", 'n', false},
-    [OPTION_NAME] = {"name", "TEXT", "name the job, whatever the file says", 0, false},
+    [OPTION_NAME] = {"name", "TEXT", "name the job or data set, whatever the file says", 0, false},
     [OPTION_STATE] = {"state", "LIST", "only jobs in these states, separated by commas", 0, false},
     [OPTION_LIMIT] = {"limit", "N", "print the first N of them (default: 50)", 0, false},
     [OPTION_DOT] = {"dot", NULL, "print Graphviz DOT instead of a table", 0, false},
@@ -25,6 +25,13 @@ const struct option_row option_rows[OPTIONS_N] = {
     [OPTION_ONE_HOT] = {"one-hot", NULL, "print the predicted class as a one-hot vector, too", 0, false},
     [OPTION_GPU] = {"gpu", "NAME", "on this GPU: of the server by its id, or h100, ...", 0, false},
     [OPTION_RESUME] = {"resume", "DEVICE", "give jobs to a drained device again", 0, false},
+    [OPTION_WAIT] = {"wait", NULL, "until the import has ended; 1 when it failed", 0, false},
+    [OPTION_SIZE] = {"size", "N", "make all images N x N, or H,W (8 to 224)", 0, false},
+    [OPTION_FIT] = {"fit", "FIT", "of other shapes: crop (default), pad, stretch", 0, false},
+    [OPTION_CHANNELS] = {"channels", "N", "1 (grey) or 3 (colour), whatever the images have", 0, false},
+    [OPTION_TEST_FRACTION] = {"test-fraction", "F", "for the test, where there is none (default: 0.2)", 0, false},
+    [OPTION_SEED] = {"seed", "N", "of that choice (default: 1)", 0, false},
+    [OPTION_SKIP_DAMAGED] = {"skip-damaged", NULL, "leave damaged images out", 0, false},
 };
 
 #define BIT(option) (1u << (option))
@@ -99,6 +106,21 @@ const struct command commands[] = {
      "Have it examined; --resume, or a restart of the server, puts it back.\n",
      command_devices},
     {"datasets", "", 0, 0, 0, false, "list the data sets", "", command_datasets},
+    {"dataset", "DO [WHAT]", 1, 2,
+     BIT(OPTION_NAME) | BIT(OPTION_WAIT) | BIT(OPTION_SIZE) | BIT(OPTION_FIT) | BIT(OPTION_CHANNELS) | BIT(OPTION_TEST_FRACTION) |
+         BIT(OPTION_SEED) | BIT(OPTION_SKIP_DAMAGED) | BIT(OPTION_OUTPUT),
+     false, "import, show or delete a data set",
+     "residuum dataset add FILE     send an archive and have it imported\n"
+     "residuum dataset ls           the same as residuum datasets\n"
+     "residuum dataset show NAME    what it holds, or how far its import is\n"
+     "residuum dataset sheet NAME   save 25 images of each class as NAME.png\n"
+     "residuum dataset rm NAME      delete it; one that jobs use is kept\n"
+     "An archive is a zip or a tar (plain, gz, xz, zst) with a folder of PNG and JPEG\n"
+     "images per class, perhaps below train/ and test/; with the binary files of\n"
+     "CIFAR-10 or CIFAR-100; with the IDX files of the MNIST family; or a NumPy .npz.\n"
+     "Without --name it is called as the file. When the connection breaks, sending\n"
+     "goes on where it was; after that, the same command goes on, too.\n",
+     command_dataset},
     {"presets", "", 0, 0, 0, false, "list the model presets", "", command_presets},
     {"version", "", 0, 0, 0, false, "print the versions of client and server", "", command_version},
     {"help", "[COMMAND]", 0, 1, 0, true, "print this help, or that of a command", "", command_help_of},

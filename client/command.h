@@ -33,9 +33,16 @@ enum option {
     OPTION_OUTPUT,
     OPTION_ONE_HOT,
     OPTION_GPU,
-    OPTION_RESUME
+    OPTION_RESUME,
+    OPTION_WAIT,
+    OPTION_SIZE,
+    OPTION_FIT,
+    OPTION_CHANNELS,
+    OPTION_TEST_FRACTION,
+    OPTION_SEED,
+    OPTION_SKIP_DAMAGED
 };
-enum { OPTIONS_N = OPTION_RESUME + 1 };
+enum { OPTIONS_N = OPTION_SKIP_DAMAGED + 1 };
 
 struct option_row {
     const char *name;  /* without the dashes */
@@ -116,6 +123,9 @@ const char *client_job_id(const json_t *job);
 /* The value of a numeric option, or otherwise when it was not given. Returns 0, or the exit code after printing what is wrong. */
 int client_number(const struct client *client, enum option option, long most, long otherwise, long *ret_value);
 
+/* Saves the answer of a GET as a file, whole or not at all; "-": to standard output. Returns 0 or the exit code. (files.c) */
+int client_save(const struct client *client, const char *path, const char *name);
+
 /* Prints a table with a heading and ends it. Returns 0 or the exit code. */
 int client_table(const struct client *client, struct table *table);
 
@@ -143,6 +153,7 @@ command_fn command_weights, command_predictions;                                
 command_fn command_verify, command_receipt;                                                  /* verify.c */
 command_fn command_watch;                                                                    /* watch.c */
 command_fn command_devices;                                                                  /* devices.c */
+command_fn command_dataset;                                                                  /* dataset.c */
 command_fn command_datasets, command_presets, command_version;                               /* catalogue.c */
 command_fn command_help_of;                                                                  /* command.c */
 

@@ -45,7 +45,7 @@ static int save_as(const struct client *client, const char *path, const char *na
     return code;
 }
 
-static int save(const struct client *client, const char *path, const char *name) {
+int client_save(const struct client *client, const char *path, const char *name) {
     return strcmp(name, "-") == 0 ? receive(client, path, stdout) : save_as(client, path, name);
 }
 
@@ -108,7 +108,7 @@ int command_weights(struct client *client) {
         code = list_weights(client, path);
     else if (code == 0) {
         snprintf(name, sizeof name, "%.64s-epoch-%.10s.safetensors", args->argument[0], epoch);
-        code = save(client, path, output != NULL ? output : name);
+        code = client_save(client, path, output != NULL ? output : name);
     }
     free(path);
     return code;
@@ -220,7 +220,7 @@ int command_predictions(struct client *client) {
     if (code == 0)
         code = client_job_path(client, output != NULL ? "/predictions?format=safetensors" : "/predictions", &path);
     if (code == 0)
-        code = output != NULL ? save(client, path, output) : print_predictions(client, path, limit);
+        code = output != NULL ? client_save(client, path, output) : print_predictions(client, path, limit);
     free(path);
     return code;
 }

@@ -210,6 +210,8 @@ static bool request_headers(const struct http_request *request, struct curl_slis
     bool fine = add_header(ret_headers, "Accept: application/json, text/plain, */*") && add_header(ret_headers, "Expect:");
     if (request->body != NULL)
         fine = fine && add_header(ret_headers, "Content-Type: application/json");
+    if (request->send != NULL)
+        fine = fine && add_header(ret_headers, "Content-Type: application/octet-stream");
     if (request->idempotency_key != NULL) {
         char line[300];
         snprintf(line, sizeof line, "Idempotency-Key: %s", request->idempotency_key);
@@ -219,7 +221,7 @@ static bool request_headers(const struct http_request *request, struct curl_slis
 }
 
 static void set_request(CURL *handle, const struct http_request *request, struct curl_slist *headers, struct sink *sink) {
-    if (request->save == NULL) {
+    if (request->save == NULL && request->send == NULL) {
         curl_easy_setopt(handle, CURLOPT_TIMEOUT_MS, request->timeout_ms > 0 ? request->timeout_ms : (long)HTTP_TIMEOUT_MS);
     } else {
         curl_easy_setopt(handle, CURLOPT_LOW_SPEED_LIMIT, 1L);
@@ -231,6 +233,11 @@ static void set_request(CURL *handle, const struct http_request *request, struct
     if (strcmp(request->method, "GET") == 0)
         return;
     curl_easy_setopt(handle, CURLOPT_CUSTOMREQUEST, request->method);
+    if (request->send != NULL) {
+        curl_easy_setopt(handle, CURLOPT_UPLOAD, 1L);
+        curl_easy_setopt(handle, CURLOPT_READDATA, request->send);
+        curl_easy_setopt(handle, CURLOPT_INFILESIZE_LARGE, (curl_off_t)request->send_size);
+    }
     if (strcmp(request->method, "POST") != 0)
         return;
     curl_easy_setopt(handle, CURLOPT_POST, 1L);

@@ -21,12 +21,14 @@ void http_free(struct http *http); /* accepts NULL */
 const char *http_server(const struct http *http);
 
 struct http_request {
-    const char *method; /* "GET", "POST", "DELETE" */
+    const char *method; /* "GET", "POST", "DELETE", "PATCH" */
     const char *path;   /* with the query; begins with a slash */
     const char *body;   /* JSON; NULL: none */
     size_t body_size;
     const char *idempotency_key; /* NULL: none */
     long timeout_ms;             /* 0: HTTP_TIMEOUT_MS */
+    FILE *send;                  /* NULL, or what a PATCH sends as bytes, from where the file stands */
+    int64_t send_size;           /* so many */
     FILE *save; /* NULL, or where the body of a 2xx answer goes: it may be of any size and take any time while it moves */
 };
 

@@ -8,16 +8,20 @@ _residuum_devices() {
     residuum devices --quiet ${server:+--server "$server"} 2>/dev/null | awk 'NR > 1 && NF == 0 {exit} NR > 1 {print $1}'
 }
 
+_residuum_datasets() {
+    residuum datasets --quiet ${server:+--server "$server"} 2>/dev/null | awk 'NR > 1 && NF == 0 {exit} NR > 1 {print $1}'
+}
+
 _residuum() {
-    local cur=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]} command='' server='' i
-    local commands='submit plan ls show watch cancel retry rm log graph report weights predictions verify receipt epochs devices datasets presets version help'
+    local cur=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]} command='' first='' server='' i
+    local commands='submit plan ls show watch cancel retry rm log graph report weights predictions verify receipt epochs devices datasets dataset presets version help'
     local options='--server --json --quiet --help --version'
     for ((i = 1; i < COMP_CWORD; i++)); do
         case ${COMP_WORDS[i]} in
         --server | -s) server=${COMP_WORDS[++i]} ;;
-        --name | --state | --limit | --epoch | --confused | --gpu | --resume | --output | -o) ((i++)) ;;
+        --name | --state | --limit | --epoch | --confused | --gpu | --resume | --output | -o | --size | --fit | --channels | --test-fraction | --seed) ((i++)) ;;
         -*) ;;
-        *) command=${command:-${COMP_WORDS[i]}} ;;
+        *) if [[ -z $command ]]; then command=${COMP_WORDS[i]}; else first=${first:-${COMP_WORDS[i]}}; fi ;;
         esac
     done
     COMPREPLY=()
@@ -35,11 +39,15 @@ _residuum() {
         mapfile -t COMPREPLY < <(compgen -W "a100 b200 h100 r3090 r4090 r5090 t4 $(_residuum_devices)" -- "$cur")
         return
         ;;
+    --fit)
+        mapfile -t COMPREPLY < <(compgen -W 'crop pad stretch' -- "$cur")
+        return
+        ;;
     --resume)
         mapfile -t COMPREPLY < <(compgen -W "$(_residuum_devices)" -- "$cur")
         return
         ;;
-    --server | -s | --name | --limit | --epoch | --confused) return ;;
+    --server | -s | --name | --limit | --epoch | --confused | --size | --channels | --test-fraction | --seed) return ;;
     esac
     case $command in
     '') options+=" $commands" ;;
@@ -50,6 +58,7 @@ _residuum() {
     graph) options+=' --dot --layers' ;;
     report) options+=' --epoch --confused' ;;
     weights) options+=' --output' ;;
+    dataset) options+=' --name --wait --size --fit --channels --test-fraction --seed --skip-damaged --output' ;;
     predictions) options+=' --limit --output --one-hot' ;;
     esac
     if [[ $cur == -* || -z $command ]]; then
@@ -60,6 +69,16 @@ _residuum() {
     submit | plan)
         compopt -o filenames
         mapfile -t COMPREPLY < <(compgen -f -- "$cur")
+        ;;
+    dataset)
+        case $first in
+        '') mapfile -t COMPREPLY < <(compgen -W 'add ls show sheet rm' -- "$cur") ;;
+        add)
+            compopt -o filenames
+            mapfile -t COMPREPLY < <(compgen -f -- "$cur")
+            ;;
+        show | sheet | rm) mapfile -t COMPREPLY < <(compgen -W "$(_residuum_datasets)" -- "$cur") ;;
+        esac
         ;;
     show | watch | cancel | retry | rm | log | graph | report | weights | predictions | verify | receipt | epochs)
         mapfile -t COMPREPLY < <(compgen -W "$(_residuum_jobs)" -- "$cur")

@@ -1,6 +1,6 @@
 # Completion of residuum for fish: commands, options, states, files, and the ids of jobs as the server lists them.
 
-set -l commands submit plan ls show watch cancel retry rm log graph report weights predictions verify receipt epochs devices datasets presets version help
+set -l commands submit plan ls show watch cancel retry rm log graph report weights predictions verify receipt epochs devices datasets dataset presets version help
 
 function __residuum_jobs
     residuum ls --limit 200 --quiet 2>/dev/null | tail -n +2 | string replace -r '^(\S+)\s+(\S+)\s.*$' '$1\t$2'
@@ -35,11 +35,22 @@ complete -c residuum -n "not __fish_seen_subcommand_from $commands" -a receipt -
 complete -c residuum -n "not __fish_seen_subcommand_from $commands" -a epochs -d "print the finished epochs"
 complete -c residuum -n "not __fish_seen_subcommand_from $commands" -a devices -d "list what the server can train on"
 complete -c residuum -n "not __fish_seen_subcommand_from $commands" -a datasets -d "list the data sets"
+complete -c residuum -n "not __fish_seen_subcommand_from $commands" -a dataset -d "import, show or delete a data set"
 complete -c residuum -n "not __fish_seen_subcommand_from $commands" -a presets -d "list the model presets"
 complete -c residuum -n "not __fish_seen_subcommand_from $commands" -a version -d "print the versions of client and server"
 complete -c residuum -n "not __fish_seen_subcommand_from $commands" -a help -d "print help"
 
 complete -c residuum -n "__fish_seen_subcommand_from submit plan" -F
+complete -c residuum -n "__fish_seen_subcommand_from dataset" -a "add ls show sheet rm" -F
+complete -c residuum -n "__fish_seen_subcommand_from dataset" -l name -x -d "its name"
+complete -c residuum -n "__fish_seen_subcommand_from dataset" -l wait -d "until the import has ended"
+complete -c residuum -n "__fish_seen_subcommand_from dataset" -l size -x -d "side, or height and width"
+complete -c residuum -n "__fish_seen_subcommand_from dataset" -l fit -x -a "crop pad stretch" -d "of other shapes"
+complete -c residuum -n "__fish_seen_subcommand_from dataset" -l channels -x -a "1 3" -d "grey or colour"
+complete -c residuum -n "__fish_seen_subcommand_from dataset" -l test-fraction -x -d "for the test, where there is none"
+complete -c residuum -n "__fish_seen_subcommand_from dataset" -l seed -x -d "of that choice"
+complete -c residuum -n "__fish_seen_subcommand_from dataset" -l skip-damaged -d "leave damaged images out"
+complete -c residuum -n "__fish_seen_subcommand_from dataset" -s o -l output -r -d "save the sheet to this file"
 complete -c residuum -n "__fish_seen_subcommand_from plan" -l gpu -x -a "a100 b200 h100 r3090 r4090 r5090 t4 (__residuum_devices)" -d "on this GPU"
 complete -c residuum -n "__fish_seen_subcommand_from devices" -l resume -x -a "(__residuum_devices)" -d "give jobs to a drained device again"
 complete -c residuum -n "__fish_seen_subcommand_from submit" -s w -l watch -d "follow the job until it ends"

@@ -25,7 +25,7 @@ def table():
 def test_nothing_is_missing(name):
     text = (ROOT / "client" / name).read_text().replace("\\-", "-")
     commands, options = table()
-    assert len(commands) == 21 and len(options) == 18
+    assert len(commands) == 22 and len(options) == 25
     for command in commands:
         assert re.search(rf"\b{command}\b", text), command
     for option in options:
@@ -52,7 +52,8 @@ def complete(*words):
 
 
 def test_bash_completes():
-    assert complete("d") == ["devices", "datasets"]
+    assert complete("d") == ["devices", "datasets", "dataset"]
+    assert complete("dataset", "s") == ["show", "sheet"] and complete("dataset", "add", "--fit", "c") == ["crop"]
     assert complete("--s") == ["--server"]
     assert complete("submit", "--") == [*GLOBAL, "--watch", "--dry-run", "--name"]
     assert complete("plan", "--") == [*GLOBAL, "--gpu"] and complete("plan", "--gpu", "h") == ["h100"]
