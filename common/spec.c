@@ -298,7 +298,8 @@ static const struct dataset_card *read_dataset(struct reading *r, const json_t *
     if (nearest != NULL)
         err_add(r->errors, ERR_FIELD, "/dataset", "there is no data set \"%.40s\"; did you mean \"%s\"?", name, nearest);
     else
-        err_add(r->errors, ERR_FIELD, "/dataset", "there is no data set \"%.40s\"; GET /v1/datasets lists them", name);
+        err_add(r->errors, ERR_FIELD, "/dataset",
+                "there is no data set \"%.40s\"; `residuum datasets` or GET /v1/datasets lists them", name);
     return NULL;
 }
 

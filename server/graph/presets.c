@@ -155,7 +155,8 @@ const struct graph_preset *graph_preset_find(const char *name, struct err *err) 
         err_at(err, ERR_FIELD, "/model/preset", "There is no preset '%.40s'; did you mean '%s'?", name, near);
     else
         err_at(err, ERR_FIELD, "/model/preset",
-               "There is no preset '%.40s'; known ones are resnet20, plain20, vgg16, simplecnn, ...; GET /v1/presets lists them",
+               "There is no preset '%.40s'; known ones are resnet20, plain20, vgg16, simplecnn, ...; `residuum presets` or GET "
+               "/v1/presets lists them",
                name);
     return NULL;
 }

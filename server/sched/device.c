@@ -132,9 +132,9 @@ int sched_device_resume(struct sched *sched, const char *id, json_t **ret_device
     struct device *device = device_find(sched, id);
     const json_t *card = device_card(sched, id);
     if (device == NULL || card == NULL)
-        return err_set(err, ERR_NOT_FOUND, "there is no device %.63s; GET /v1/devices lists them", id);
+        return err_set(err, ERR_NOT_FOUND, "there is no device %.63s; `residuum devices` or GET /v1/devices lists them", id);
     if (device->drained[0] == '\0')
-        return err_set(err, ERR_CONFLICT, "device %s is in use already; only a drained one can be put back", id);
+        return err_set(err, ERR_CONFLICT, "device %s is not drained; only a drained one can be put back", id);
     device->drained[0] = '\0';
     check_read(device); /* a person may have made another check, with the daemon's --self-check */
     log_line("info", "device-resumed", "device", id, (char *)NULL);
