@@ -310,6 +310,19 @@ static void test_profile(void **state) {
     json_decref(known);
 }
 
+static void test_a_property_that_is_not_told_is_0(void **state) {
+    (void)state;
+    char cuda[32];
+    snprintf(cuda, sizeof cuda, "untold=%d", CU_DEVICE_ATTRIBUTE_TCC_DRIVER);
+    struct answer answer = ask(&(struct scene){.cuda = cuda}, "probe", "0");
+    assert_int_equal(answer.rc, 0);
+    json_t *profile = json_loads(answer.info.profile, JSON_REJECT_DUPLICATES, NULL);
+    assert_true(json_is_integer(json_object_get(profile, "isTccDriver")));
+    assert_int_equal(json_integer_value(json_object_get(profile, "isTccDriver")), 0);
+    assert_number(profile, "multiProcessorCount", CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT);
+    json_decref(profile);
+}
+
 static void test_two_devices(void **state) {
     (void)state;
     struct scene scene = {.cuda = "devices=2 compute1=75"};
@@ -711,18 +724,31 @@ int main(int argc, char **argv) {
     if (argc == 3)
         return reply(argv[1], argv[2]);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_device),         cmocka_unit_test(test_profile),
-        cmocka_unit_test(test_two_devices),    cmocka_unit_test(test_slice),
-        cmocka_unit_test(test_refused_device), cmocka_unit_test(test_no_driver),
-        cmocka_unit_test(test_no_device),      cmocka_unit_test(test_driver_fails),
-        cmocka_unit_test(test_driver_too_old), cmocka_unit_test(test_versions),
-        cmocka_unit_test(test_no_cudnn),       cmocka_unit_test(test_broken_cudnn),
-        cmocka_unit_test(test_cudnn_too_old),  cmocka_unit_test(test_runtime_compiled),
-        cmocka_unit_test(test_real_cudnn),     cmocka_unit_test(test_errors),
-        cmocka_unit_test(test_cudnn_errors),   cmocka_unit_test(test_telemetry),
-        cmocka_unit_test(test_nothing_known),  cmocka_unit_test(test_sick),
-        cmocka_unit_test(test_not_sick),       cmocka_unit_test(test_blame),
-        cmocka_unit_test(test_compiler),       cmocka_unit_test(test_no_compiler),
+        cmocka_unit_test(test_device),
+        cmocka_unit_test(test_profile),
+        cmocka_unit_test(test_a_property_that_is_not_told_is_0),
+        cmocka_unit_test(test_two_devices),
+        cmocka_unit_test(test_slice),
+        cmocka_unit_test(test_refused_device),
+        cmocka_unit_test(test_no_driver),
+        cmocka_unit_test(test_no_device),
+        cmocka_unit_test(test_driver_fails),
+        cmocka_unit_test(test_driver_too_old),
+        cmocka_unit_test(test_versions),
+        cmocka_unit_test(test_no_cudnn),
+        cmocka_unit_test(test_broken_cudnn),
+        cmocka_unit_test(test_cudnn_too_old),
+        cmocka_unit_test(test_runtime_compiled),
+        cmocka_unit_test(test_real_cudnn),
+        cmocka_unit_test(test_errors),
+        cmocka_unit_test(test_cudnn_errors),
+        cmocka_unit_test(test_telemetry),
+        cmocka_unit_test(test_nothing_known),
+        cmocka_unit_test(test_sick),
+        cmocka_unit_test(test_not_sick),
+        cmocka_unit_test(test_blame),
+        cmocka_unit_test(test_compiler),
+        cmocka_unit_test(test_no_compiler),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

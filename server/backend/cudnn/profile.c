@@ -51,18 +51,17 @@ static const struct {
     {"l2CacheSize", {CU_DEVICE_ATTRIBUTE_L2_CACHE_SIZE}, 1},
 };
 
-static int append_property(const struct gpu_driver *driver, CUdevice device, size_t row, struct text *text, struct err *err) {
+/* What the driver does not tell is 0: a device is not without use for that. */
+static void append_property(const struct gpu_driver *driver, CUdevice device, size_t row, struct text *text) {
     int n = properties[row].n;
     append(text, ",\"%s\":%s", properties[row].key, n > 1 ? "[" : "");
     for (int i = 0; i < n; i++) {
         int value;
-        if (gpu_error(driver, driver->cuDeviceGetAttribute(&value, properties[row].attributes[i], device), "tell its properties",
-                      err) != 0)
-            return -1;
+        if (driver->cuDeviceGetAttribute(&value, properties[row].attributes[i], device) != CUDA_SUCCESS)
+            value = 0;
         append(text, "%s%d", i > 0 ? "," : "", value);
     }
     append(text, "%s", n > 1 ? "]" : "");
-    return 0;
 }
 
 /* A name is plain text; what JSON would have to escape is replaced. */
@@ -86,8 +85,7 @@ int gpu_profile(const struct gpu_driver *driver, CUdevice device, char *ret_text
     append(&text, "{\"deviceVer\":%d,\"driverVer\":%d,\"cudaDeviceId\":%d,\"totalGlobalMem\":%zu", 10 * compute, version,
            (int)device, memory);
     for (size_t i = 0; i < sizeof properties / sizeof properties[0]; i++)
-        if (append_property(driver, device, i, &text, err) != 0)
-            return -1;
+        append_property(driver, device, i, &text);
     name[sizeof name - 1] = '\0';
     append_name(&text, name);
     return text.length < size

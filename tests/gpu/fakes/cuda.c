@@ -62,6 +62,8 @@ CUresult cuDeviceTotalMem(size_t *bytes, CUdevice device) {
 
 CUresult cuDeviceGetAttribute(int *value, CUdevice_attribute attribute, CUdevice device) {
     int compute = (int)number(device == 0 ? "compute" : "compute1", 90);
+    if (number("untold", 0) == (long)attribute)
+        return CUDA_ERROR_INVALID_VALUE;
     if (attribute == CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)
         *value = compute / 10;
     else if (attribute == CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)
