@@ -14,7 +14,7 @@ MAIN = FOLDER / "kernels.cu"
 # Compute capabilities of which there are GPUs with 7.5 and more; those between run the code of the next lower one of the same major
 # version, and all others have the PTX of the first one compiled for them by the driver.
 ARCHITECTURES = ["75", "80", "86", "89", "90", "100", "120"]
-SMALLER = (12, 8)  # the first version of nvcc that compresses for size
+SMALLER = (13, 0)  # nvcc of CUDA 12 compresses for size, too, but its older drivers cannot read that; all of CUDA 13 can
 
 
 def output_of(*command: str) -> str:
