@@ -7,12 +7,18 @@
 
 enum { CONV_OPS = CONV_BACK_W + 1 };
 
+/* cuDNN's plan of an operation, once it was asked for; NULL: it has none. */
+struct shared_conv {
+    bool asked;
+    struct conv_plan *plan;
+};
+
 struct build {
     struct backend_plan *plan;
     int batch;
-    bool bf16;                            /* of values */
-    struct program *program;              /* what is appended to */
-    struct conv_plan *(*convs)[CONV_OPS]; /* [units]: shared by programs; NULL: not made yet, or none can be */
+    bool bf16;                             /* of values */
+    struct program *program;               /* what is appended to */
+    struct shared_conv (*convs)[CONV_OPS]; /* [units]: shared by programs */
     bool *masked;  /* [units]: the forward pass was cuDNN's batch norm, which leaves the mask of its ReLU */
     bool training; /* forward: statistics of the batch, dropout */
     bool fused;    /* batch norms by cuDNN, where it can */

@@ -30,10 +30,10 @@ static struct conv_plan *make_plan(struct build *build, enum conv_op op, const s
 /* The same plan in every program. */
 static struct conv_plan *cudnn_plan(struct build *build, enum conv_op op, const struct gpu_unit *unit,
                                     const struct conv_addresses *at) {
-    struct conv_plan **shared = &build->convs[unit - build->plan->gpu->units][op];
-    if (*shared == NULL)
-        *shared = make_plan(build, op, unit, at);
-    return *shared;
+    struct shared_conv *shared = &build->convs[unit - build->plan->gpu->units][op];
+    if (!shared->asked)
+        *shared = (struct shared_conv){true, make_plan(build, op, unit, at)};
+    return shared->plan;
 }
 
 static const struct gpu_param *weight_of(const struct build *build, const struct gpu_unit *unit) {
