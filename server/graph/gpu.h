@@ -24,7 +24,7 @@ struct gpu_profile {
 /* The built-in profiles (server/graph/profiles/NAME.json, embedded), sorted by name. */
 const struct gpu_profile *gpu_profiles(size_t *ret_n);
 
-/* The built-in profile of a name, or NULL and ERR_FIELD at pointer with the nearest name. */
+/* The built-in profile of a name in any case, or NULL and ERR_FIELD at pointer with the nearest name. */
 const struct gpu_profile *gpu_profile_find(const char *name, const char *pointer, struct err *err);
 
 /* The JSON text of a built-in profile, as cuDNN takes it (CUDNN_ATTR_DEVICEPROP_JSON_REPRESENTATION). */

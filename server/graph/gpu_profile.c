@@ -2,6 +2,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
 
 #include "common/json.h"
 #include "server/graph/gpu_private.h"
@@ -46,10 +47,10 @@ const struct gpu_profile *gpu_profiles(size_t *ret_n) {
     return gpu_builtin_profiles;
 }
 
-/* The index of a built-in profile, or -1. */
+/* The index of a built-in profile, whatever the case of its name, or -1. */
 static int index_of(const char *name) {
     for (size_t i = 0; i < gpu_builtin_n; i++)
-        if (strcmp(gpu_builtin_profiles[i].name, name) == 0)
+        if (strcasecmp(gpu_builtin_profiles[i].name, name) == 0)
             return (int)i;
     return -1;
 }
@@ -65,11 +66,15 @@ static void report_unknown(const char *name, const char *pointer, struct err *er
             at += (size_t)snprintf(list + at, sizeof list - at, "%s%s", i > 0 ? ", " : "", names[i]);
     }
     const char *near = json_nearest(name, names, n);
-    if (near != NULL)
-        err_at(err, ERR_FIELD, pointer, "There is no GPU profile '%.40s'; did you mean '%s'? Known ones are %s", name, near,
-               list);
-    else
-        err_at(err, ERR_FIELD, pointer, "There is no GPU profile '%.40s'; known ones are %s", name, list);
+    char hint[80] = "";
+    if (strchr(name, ',') != NULL)
+        snprintf(hint, sizeof hint, "; name one GPU at a time");
+    else if (near != NULL)
+        snprintf(hint, sizeof hint, "; did you mean '%s'?", near);
+    err_at(err, ERR_FIELD, pointer,
+           "There is no GPU profile '%.40s'; known ones are %s. A GPU profile is a description of a card; your own is written by "
+           "--self-check%s",
+           name, list, hint);
 }
 
 const struct gpu_profile *gpu_profile_find(const char *name, const char *pointer, struct err *err) {

@@ -49,6 +49,7 @@ static void one_is_found_by_its_name(void **state) {
     assert_string_equal(h100->device, "NVIDIA H100 80GB HBM3");
     assert_int_equal(h100->compute, 90);
     assert_int_equal(h100->memory_bytes, INT64_C(85024112640));
+    assert_ptr_equal(gpu_profile_find("H100", "/gpu", &err), h100);
     assert_int_equal(err.code, ERR_NONE);
 }
 
@@ -62,7 +63,11 @@ static void an_unknown_name_is_told_the_nearest(void **state) {
     err = (struct err){0};
     assert_null(gpu_profile_find("a processor", "/gpu", &err));
     assert_non_null(strstr(err.text, "known ones are a100, b200, h100, r3090, r4090, r5090, t4"));
+    assert_non_null(strstr(err.text, "your own is written by --self-check"));
     assert_null(gpu_profile_json("a processor"));
+    err = (struct err){0};
+    assert_null(gpu_profile_find("h100,a100", "/gpu", &err));
+    assert_non_null(strstr(err.text, "name one GPU at a time"));
 }
 
 /* Reads a document that is wrong at key. */
