@@ -73,8 +73,8 @@ static void too_long(void) {
 static void not_the_device(void) {
     CUdeviceptr at;
     struct gpu gpu = gpu_with_memory(&at);
-    float here = 0;
-    gpu.driver.cuMemcpyDtoDAsync(at, (CUdeviceptr)(uintptr_t)&here, 4, gpu.stream);
+    float *pinned = gpu_pinned(&gpu, 4);
+    gpu.driver.cuMemcpyHtoDAsync((CUdeviceptr)(uintptr_t)pinned, pinned, 4, gpu.stream);
 }
 
 static void device_as_host(void) {

@@ -7,6 +7,7 @@
 
 #include <cmocka.h>
 
+#include "tests/gpu/double/double.h"
 #include "tests/gpu/double_rig.h"
 
 enum { N = 64, BYTES = N * (int)sizeof(float) };
@@ -64,7 +65,7 @@ static void ordered(void) {
     gpu_add(&work.gpu, work.gpu.stream, work.b, work.a, work.a, N);
     gpu_add(&work.gpu, work.other, work.c, work.a, work.a, N);
     driver->cuEventRecord(work.event, work.gpu.stream);
-    driver->cuStreamWaitEvent(work.other, work.event, 0);
+    event_wait(work.other, work.event);
     gpu_add(&work.gpu, work.other, work.c, work.b, work.b, N);
     gpu_wait(&work.gpu, work.other);
     gpu_get(&work.gpu, got, work.c, BYTES);
@@ -79,7 +80,7 @@ static void default_stream(void) {
 
 static void event_never_recorded(void) {
     struct work work = work_new();
-    work.gpu.driver.cuStreamWaitEvent(work.other, work.event, 0);
+    event_wait(work.other, work.event);
 }
 
 static void stream_destroyed(void) {
@@ -135,15 +136,15 @@ static void forked(void) {
     CUgraph graph;
     begin(&work);
     driver->cuEventRecord(work.event, work.gpu.stream);
-    driver->cuStreamWaitEvent(work.other, work.event, 0);
+    event_wait(work.other, work.event);
     gpu_add(&work.gpu, work.other, work.b, work.a, work.a, N);
     assert_int_equal(driver->cuStreamEndCapture(work.gpu.stream, &graph), CUDA_ERROR_STREAM_CAPTURE_UNJOINED);
     begin(&work);
     driver->cuEventRecord(work.event, work.gpu.stream);
-    driver->cuStreamWaitEvent(work.other, work.event, 0);
+    event_wait(work.other, work.event);
     gpu_add(&work.gpu, work.other, work.b, work.a, work.a, N);
     driver->cuEventRecord(work.event, work.other);
-    driver->cuStreamWaitEvent(work.gpu.stream, work.event, 0);
+    event_wait(work.gpu.stream, work.event);
     gpu_add(&work.gpu, work.gpu.stream, work.c, work.b, work.b, N);
     driver->cuGraphExecDestroy(end(&work));
     work_done(&work);
@@ -154,14 +155,14 @@ static void event_of_an_old_capture(void) {
     begin(&work);
     work.gpu.driver.cuEventRecord(work.event, work.gpu.stream);
     end(&work);
-    work.gpu.driver.cuStreamWaitEvent(work.other, work.event, 0);
+    event_wait(work.other, work.event);
 }
 
 static void captured_race(void) {
     struct work work = work_new();
     begin(&work);
     work.gpu.driver.cuEventRecord(work.event, work.gpu.stream);
-    work.gpu.driver.cuStreamWaitEvent(work.other, work.event, 0);
+    event_wait(work.other, work.event);
     gpu_add(&work.gpu, work.other, work.b, work.a, work.a, N);
     gpu_add(&work.gpu, work.gpu.stream, work.c, work.b, work.b, N);
 }

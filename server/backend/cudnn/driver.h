@@ -25,7 +25,6 @@
     X(cuDevicePrimaryCtxRetain)    \
     X(cuDevicePrimaryCtxRelease)   \
     X(cuCtxSetCurrent)             \
-    X(cuCtxSynchronize)            \
     X(cuMemGetInfo)                \
     X(cuMemAlloc)                  \
     X(cuMemFree)                   \
@@ -33,25 +32,20 @@
     X(cuMemFreeHost)               \
     X(cuMemcpyHtoDAsync)           \
     X(cuMemcpyDtoHAsync)           \
-    X(cuMemcpyDtoDAsync)           \
     X(cuMemsetD8Async)             \
     X(cuMemsetD32Async)            \
     X(cuStreamCreate)              \
     X(cuStreamDestroy)             \
     X(cuStreamSynchronize)         \
-    X(cuStreamWaitEvent)           \
     X(cuStreamBeginCapture)        \
     X(cuStreamEndCapture)          \
-    X(cuStreamIsCapturing)         \
     X(cuEventCreate)               \
     X(cuEventDestroy)              \
     X(cuEventRecord)               \
-    X(cuEventSynchronize)          \
     X(cuEventElapsedTime)          \
     X(cuModuleLoadData)            \
     X(cuModuleUnload)              \
     X(cuModuleGetFunction)         \
-    X(cuFuncGetAttribute)          \
     X(cuLaunchKernel)              \
     X(cuGraphInstantiateWithFlags) \
     X(cuGraphLaunch)               \
@@ -114,13 +108,10 @@ int gpu_driver_fits(int version, int needed, struct err *err);
  * with the error's name and number, and returns -1. ERR_MEMORY: out of device memory, not sticky. ERR_DEVICE: the hardware is at
  * fault, or others have the device: no other job should be given to it before a person has looked. ERR_UNAVAILABLE: what is
  * installed does not do for anybody.
- * ERR_BACKEND: the rest, of which gpu_error_sticky says whether this process can go on. */
+ * ERR_BACKEND: the rest. */
 int gpu_error(const struct gpu_driver *driver, CUresult result, const char *what, struct err *err);
 
 /* The same for a status of cuDNN, with what cuDNN says of its last error. */
 int gpu_error_cudnn(const struct gpu_driver *driver, cudnnStatus_t status, const char *what, struct err *err);
-
-/* Every later call will fail in this process, by the text of cuda.h: it must end, and a new one may try again. */
-bool gpu_error_sticky(CUresult result);
 
 #endif

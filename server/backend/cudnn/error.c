@@ -1,8 +1,8 @@
 /* Turns the errors of the driver and of cuDNN into sentences and says who is at fault: see driver.h. */
 #include "server/backend/cudnn/driver.h"
 
-/* Results that the headers of older versions of CUDA do not name. */
-enum { CONTAINED = 226, TENSOR_MEMORY_LEAK = 721, MPS_CLIENT_TERMINATED = 810, EXTERNAL_DEVICE = 911 };
+/* A result that the headers of older versions of CUDA do not name. */
+enum { CONTAINED = 226 };
 
 /* Results that mean more than "this call failed", with what a person can do. All others are ERR_BACKEND. */
 static const struct {
@@ -54,30 +54,6 @@ int gpu_error(const struct gpu_driver *driver, CUresult result, const char *what
         }
     return err_set(err, code, "the GPU could not %s: %s (%s, %d)%s%s", what, text != NULL ? text : "unknown error",
                    name != NULL ? name : "CUDA error", (int)result, advice != NULL ? "; " : "", advice != NULL ? advice : "");
-}
-
-bool gpu_error_sticky(CUresult result) {
-    switch ((int)result) {
-    case CUDA_ERROR_ECC_UNCORRECTABLE:
-    case CUDA_ERROR_NVLINK_UNCORRECTABLE:
-    case CONTAINED:
-    case CUDA_ERROR_ILLEGAL_ADDRESS:
-    case CUDA_ERROR_LAUNCH_TIMEOUT:
-    case CUDA_ERROR_CONTEXT_IS_DESTROYED:
-    case CUDA_ERROR_ASSERT:
-    case CUDA_ERROR_HARDWARE_STACK_ERROR:
-    case CUDA_ERROR_ILLEGAL_INSTRUCTION:
-    case CUDA_ERROR_MISALIGNED_ADDRESS:
-    case CUDA_ERROR_INVALID_ADDRESS_SPACE:
-    case CUDA_ERROR_INVALID_PC:
-    case CUDA_ERROR_LAUNCH_FAILED:
-    case TENSOR_MEMORY_LEAK:
-    case MPS_CLIENT_TERMINATED:
-    case EXTERNAL_DEVICE:
-    case CUDA_ERROR_UNKNOWN:
-        return true;
-    }
-    return false;
 }
 
 static enum err_code cudnn_code(cudnnStatus_t status) {

@@ -78,14 +78,6 @@ static CUresult copy_out(void *to, CUdeviceptr from, size_t bytes, CUstream stre
     return copy("cuMemcpyDtoHAsync", (uint64_t)(uintptr_t)to, from, bytes, stream);
 }
 
-static CUresult copy_inside(CUdeviceptr to, CUdeviceptr from, size_t bytes, CUstream stream) {
-    check_device("cuMemcpyDtoDAsync", from);
-    check_device("cuMemcpyDtoDAsync", to);
-    if (from < to + bytes && to < from + bytes)
-        violation("cuMemcpyDtoDAsync: source and target overlap");
-    return copy("cuMemcpyDtoDAsync", to, from, bytes, stream);
-}
-
 static CUresult set(const char *function, CUdeviceptr at, uint32_t value, size_t count, size_t width, CUstream stream) {
     CUresult result = begin(function, stream);
     if (at % width != 0)
@@ -112,7 +104,6 @@ static CUresult set_words(CUdeviceptr at, unsigned int value, size_t count, CUst
 void copy_fill(struct gpu_driver *driver) {
     driver->cuMemcpyHtoDAsync = copy_in;
     driver->cuMemcpyDtoHAsync = copy_out;
-    driver->cuMemcpyDtoDAsync = copy_inside;
     driver->cuMemsetD8Async = set_bytes;
     driver->cuMemsetD32Async = set_words;
 }

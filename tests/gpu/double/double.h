@@ -364,6 +364,8 @@ void device_fill(struct gpu_driver *driver);
 void memory_fill(struct gpu_driver *driver);
 void pinned_fill(struct gpu_driver *driver);
 void stream_fill(struct gpu_driver *driver);
+/* cuStreamWaitEvent, which no program calls while everything is in one stream: tests of the double make two go together. */
+CUresult event_wait(CUstream stream, CUevent event);
 void event_fill(struct gpu_driver *driver);
 void copy_fill(struct gpu_driver *driver);
 void launch_fill(struct gpu_driver *driver);

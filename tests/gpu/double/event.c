@@ -46,8 +46,7 @@ static CUresult record(CUevent event, CUstream stream) {
 }
 
 /* A stream that waits for an event of a capture joins the capture. */
-static CUresult wait_for(CUstream stream, CUevent event, unsigned int flags) {
-    (void)flags;
+CUresult event_wait(CUstream stream, CUevent event) {
     CUresult result = call_begin("cuStreamWaitEvent", CALL_PLAIN);
     object_check(event, OBJECT_EVENT, "cuStreamWaitEvent");
     object_check(stream, OBJECT_STREAM, "cuStreamWaitEvent");
@@ -69,14 +68,6 @@ static CUresult wait_for(CUstream stream, CUevent event, unsigned int flags) {
     return CUDA_SUCCESS;
 }
 
-static CUresult synchronize(CUevent event) {
-    CUresult result = call_begin("cuEventSynchronize", CALL_SYNC);
-    object_check(event, OBJECT_EVENT, "cuEventSynchronize");
-    if (result == CUDA_SUCCESS && event->recorded)
-        result = stream_run(&event->clock);
-    return call_end("cuEventSynchronize", result);
-}
-
 static CUresult elapsed(float *ret_ms, CUevent start, CUevent end) {
     CUresult result = call_begin("cuEventElapsedTime", CALL_PLAIN);
     object_check(start, OBJECT_EVENT, "cuEventElapsedTime");
@@ -94,7 +85,5 @@ void event_fill(struct gpu_driver *driver) {
     driver->cuEventCreate = create;
     driver->cuEventDestroy = destroy;
     driver->cuEventRecord = record;
-    driver->cuEventSynchronize = synchronize;
     driver->cuEventElapsedTime = elapsed;
-    driver->cuStreamWaitEvent = wait_for;
 }

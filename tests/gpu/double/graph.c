@@ -112,16 +112,6 @@ static CUresult end(CUstream stream, CUgraph *ret_graph) {
     return call_end("cuStreamEndCapture", result);
 }
 
-static CUresult is_capturing(CUstream stream, CUstreamCaptureStatus *ret_status) {
-    CUresult result = call_begin("cuStreamIsCapturing", CALL_PLAIN);
-    object_check(stream, OBJECT_STREAM, "cuStreamIsCapturing");
-    const struct capture *capture = stream->capture;
-    *ret_status = capture == NULL        ? CU_STREAM_CAPTURE_STATUS_NONE
-                  : capture->invalidated ? CU_STREAM_CAPTURE_STATUS_INVALIDATED
-                                         : CU_STREAM_CAPTURE_STATUS_ACTIVE;
-    return call_end("cuStreamIsCapturing", result);
-}
-
 /* --- graphs --- */
 
 static CUresult instantiate(CUgraphExec *ret_exec, CUgraph graph, unsigned long long flags) {
@@ -162,7 +152,6 @@ static CUresult destroy(CUgraph graph) {
 void graph_fill(struct gpu_driver *driver) {
     driver->cuStreamBeginCapture = begin;
     driver->cuStreamEndCapture = end;
-    driver->cuStreamIsCapturing = is_capturing;
     driver->cuGraphInstantiateWithFlags = instantiate;
     driver->cuGraphLaunch = launch;
     driver->cuGraphExecDestroy = exec_destroy;

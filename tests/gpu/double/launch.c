@@ -5,8 +5,6 @@
 #include "server/backend/cudnn/kernels/kernels.h"
 #include "tests/gpu/double/double.h"
 
-enum { REGISTERS = 64 };
-
 struct CUmod_st {
     struct object object;
 };
@@ -44,17 +42,6 @@ static CUresult get_function(CUfunction *ret_function, CUmodule module, const ch
     if (result == CUDA_SUCCESS)
         *ret_function = (CUfunction)(uintptr_t)kernel;
     return call_end("cuModuleGetFunction", result);
-}
-
-static CUresult attribute(int *ret_value, CUfunction_attribute wanted, CUfunction function) {
-    CUresult result = call_begin("cuFuncGetAttribute", CALL_PLAIN);
-    row_of(function);
-    if (result != CUDA_SUCCESS)
-        return call_end("cuFuncGetAttribute", result);
-    *ret_value = wanted == CU_FUNC_ATTRIBUTE_MAX_THREADS_PER_BLOCK ? KERNEL_THREADS
-                 : wanted == CU_FUNC_ATTRIBUTE_NUM_REGS            ? REGISTERS
-                                                                   : 0;
-    return CUDA_SUCCESS;
 }
 
 /* --- launches --- */
@@ -122,6 +109,5 @@ void launch_fill(struct gpu_driver *driver) {
     driver->cuModuleLoadData = load;
     driver->cuModuleUnload = unload;
     driver->cuModuleGetFunction = get_function;
-    driver->cuFuncGetAttribute = attribute;
     driver->cuLaunchKernel = launch;
 }

@@ -239,16 +239,8 @@ static CUresult synchronize(CUstream stream) {
     return call_end("cuStreamSynchronize", result);
 }
 
-static CUresult synchronize_all(void) {
-    CUresult result = call_begin("cuCtxSynchronize", CALL_SYNC);
-    if (result == CUDA_SUCCESS)
-        result = stream_run_all();
-    return call_end("cuCtxSynchronize", result);
-}
-
 void stream_fill(struct gpu_driver *driver) {
     driver->cuStreamCreate = create;
     driver->cuStreamDestroy = destroy;
     driver->cuStreamSynchronize = synchronize;
-    driver->cuCtxSynchronize = synchronize_all;
 }
