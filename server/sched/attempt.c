@@ -144,10 +144,13 @@ static int launch(struct attempt *attempt, struct err *err) {
     return instruct(attempt, dir, err);
 }
 
+/* What a GPU's worker does before it says hello, compiling for one, it watches itself, for ten minutes: it is to find a device
+ * that hangs before we find a worker that is silent. */
 static int64_t patience(const struct attempt *attempt) {
-    enum { HELLO_MS = 120000 };
-    int64_t silence = attempt->sched->options.silence_ms;
-    return !attempt->greeted && silence > HELLO_MS ? HELLO_MS : silence;
+    enum { HELLO_MS = 120000, HELLO_GPU_MS = 900000 };
+    bool gpu = sched_device_is_gpu(device_card(attempt->sched, attempt->job.device));
+    int64_t silence = attempt->sched->options.silence_ms, hello = gpu ? HELLO_GPU_MS : HELLO_MS;
+    return !attempt->greeted && silence > hello ? hello : silence;
 }
 
 void attempt_launch(struct attempt *attempt) {

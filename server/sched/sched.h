@@ -23,8 +23,9 @@ struct sched_options {
     int64_t import_timeout_ms;  /* of one data set: 3,600,000 */
     int64_t dataset_max_bytes;  /* of an archive, and of what is made of it */
     int64_t stop_timeout_ms;    /* from closing a worker's standard input to SIGKILL: 15,000 */
-    int64_t silence_ms;         /* a worker that says nothing for so long is killed: 1,800,000; until "hello" at most 120,000 */
-    int tries_max;              /* 3 */
+    int64_t silence_ms; /* a worker that says nothing for so long is killed: 1,800,000; until "hello" at most 120,000, on a GPU
+                           900,000 */
+    int tries_max;      /* 3 */
 };
 
 /* Starts the probe; jobs start when it has answered. Keeps copies of the strings. */

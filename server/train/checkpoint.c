@@ -60,7 +60,7 @@ static json_t *metadata_json(const struct trainer *t) {
 static int save_entries(struct trainer *t, struct safetensors_entry *entries, const json_t *metadata, int64_t *ret_bytes,
                         struct err *err) {
     int shape;
-    if (tensors_get_all(&t->tensors, t->api, t->plan, err) != 0)
+    if (device_get_all(t, err) != 0)
         return -1;
     entries[0] = checkpoint_layers_entry(t, &shape);
     memcpy(entries + 1, t->tensors.entries, t->tensors.n * sizeof *entries);

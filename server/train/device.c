@@ -13,23 +13,33 @@ void device_failed(struct emit *emit, const struct err *err) {
     _exit(WORKER_EXIT_DEVICE);
 }
 
-/* --- steps that do not end --- */
+/* --- what does not end --- */
 
-/* On the watchdog's thread. The trainer's is in the step, so its state can be read and its events are not written meanwhile. */
+/* On the watchdog's thread. The trainer's is in what does not end, so its state can be read and its events are not written
+ * meanwhile. */
 static void stuck(void *arg, enum watchdog_step step, double limit_s) {
-    static const char *const names[] = {[WATCHDOG_TRAIN] = "training", [WATCHDOG_EVALUATE] = "evaluation"};
+    static const char *const names[] = {[WATCHDOG_PREPARE] = "the preparation of the network",
+                                        [WATCHDOG_COPY] = "a copy to or from the device",
+                                        [WATCHDOG_TRAIN] = "a step of the training",
+                                        [WATCHDOG_EVALUATE] = "a step of the evaluation"};
     struct trainer *t = arg;
     struct err err = {0};
     err_set(&err, ERR_DEVICE,
-            "a step of the %s in epoch %d has not ended within %g s on %s (%s): the device or its driver hangs; look into the "
-            "kernel's log for a line with NVRM: Xid",
+            "%s in epoch %d has not ended within %g s on %s (%s): the device or its driver hangs; look into the kernel's log for "
+            "a line with NVRM: Xid",
             names[step], t->state.epoch + 1, limit_s, t->info.device, t->info.device_id);
     device_failed(t->emit, &err);
 }
 
-/* RESIDUUM_STUCK_MS is for tests. */
+/* What is set in the environment is for tests. */
 int device_watch(struct trainer *t, struct err *err) {
-    struct watchdog_options options = {.least_s = clock_duration("RESIDUUM_STUCK_MS", 60), .stuck = stuck, .arg = t};
+    const double prepare_s = 600, copy_s = 120, step_s = 60;
+    struct watchdog_options options = {.least_s = {[WATCHDOG_PREPARE] = clock_duration("RESIDUUM_STUCK_PREPARE_MS", prepare_s),
+                                                   [WATCHDOG_COPY] = clock_duration("RESIDUUM_STUCK_COPY_MS", copy_s),
+                                                   [WATCHDOG_TRAIN] = clock_duration("RESIDUUM_STUCK_MS", step_s),
+                                                   [WATCHDOG_EVALUATE] = clock_duration("RESIDUUM_STUCK_MS", step_s)},
+                                       .stuck = stuck,
+                                       .arg = t};
     return t->info.compute > 0 ? watchdog_start(&options, &t->watchdog, err) : 0;
 }
 
@@ -45,7 +55,12 @@ static int load_set(const struct trainer *t, enum backend_set name, const struct
                                   .mean = data->mean,
                                   .deviation = data->deviation,
                                   .normal = data->normal};
-    return set->n > 0 ? t->api->load_data(t->backend, name, &images, err) : 0;
+    if (set->n == 0)
+        return 0;
+    watchdog_begin(t->watchdog, WATCHDOG_COPY);
+    int rc = t->api->load_data(t->backend, name, &images, err);
+    watchdog_end(t->watchdog);
+    return rc;
 }
 
 int device_load(const struct trainer *t, struct err *err) {
@@ -58,6 +73,22 @@ int device_load(const struct trainer *t, struct err *err) {
 
 bool device_has_data(const struct trainer *t) {
     return t->api->load_data != NULL;
+}
+
+/* --- tensors --- */
+
+int device_get_all(const struct trainer *t, struct err *err) {
+    watchdog_begin(t->watchdog, WATCHDOG_COPY);
+    int rc = tensors_get_all(&t->tensors, t->api, t->plan, err);
+    watchdog_end(t->watchdog);
+    return rc;
+}
+
+int device_set_all(const struct trainer *t, struct err *err) {
+    watchdog_begin(t->watchdog, WATCHDOG_COPY);
+    int rc = tensors_set_all(&t->tensors, t->api, t->plan, err);
+    watchdog_end(t->watchdog);
+    return rc;
 }
 
 /* --- how it is --- */
@@ -91,7 +122,10 @@ int device_read(struct trainer *t, struct err *err) {
     struct err reason = {0};
     if (t->api->telemetry == NULL)
         return 0;
-    if (t->api->telemetry(t->backend, &next.now, &reason) != 0)
+    watchdog_begin(t->watchdog, WATCHDOG_COPY);
+    int rc = t->api->telemetry(t->backend, &next.now, &reason);
+    watchdog_end(t->watchdog);
+    if (rc != 0)
         return not_told(t, &reason, err);
     next.at = clock_seconds();
     if (gauge->told)

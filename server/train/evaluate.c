@@ -85,7 +85,12 @@ int measure_activations(struct trainer *t, struct activations *activations, stru
         int n = (int)smaller(images - done, most);
         struct backend_batch batch = plain_batch(t, &t->data.test, done, n);
         struct backend_result step;
-        if (run_step(t, t->plan, &batch, NULL, &step, err) != 0 || activations_add(activations, t->api, t->plan, n, err) != 0)
+        if (run_step(t, t->plan, &batch, NULL, &step, err) != 0)
+            return -1;
+        watchdog_begin(t->watchdog, WATCHDOG_COPY);
+        int rc = activations_add(activations, t->api, t->plan, n, err);
+        watchdog_end(t->watchdog);
+        if (rc != 0)
             return -1;
         done += n;
     }

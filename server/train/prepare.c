@@ -86,7 +86,9 @@ static int load_and_compile(struct trainer *t, struct err *err) {
     struct err reason = {0};
     if (loader_start(t->spec, t->job->imported, &loader, err) != 0)
         return -1;
+    watchdog_begin(t->watchdog, WATCHDOG_PREPARE);
     int rc = open_backend(t, &reason);
+    watchdog_end(t->watchdog);
     if (loader_finish(loader, &t->data, err) != 0)
         return -1;
     if (rc != 0) {
@@ -100,13 +102,12 @@ int prepare(struct trainer *t, struct err *err) {
     if (data_begin(t->spec, t->job->imported, &t->data, err) != 0 || build_graph(t, err) != 0)
         return -1;
     bound_batches(t);
-    /* Before the loader's thread: it may start processes to look at modules. */
-    if (module_choose(t->spec, t->job->device, &t->api, &t->info, err) != 0 || load_and_compile(t, err) != 0)
+    /* Before any thread: it may start processes to look at modules. */
+    if (module_choose(t->spec, t->job->device, &t->api, &t->info, err) != 0 || device_watch(t, err) != 0 ||
+        load_and_compile(t, err) != 0)
         return -1;
     take_counts(t);
-    if (allocate(t, err) != 0)
-        return -1;
-    return device_watch(t, err);
+    return allocate(t, err);
 }
 
 void trainer_done(struct trainer *t) {

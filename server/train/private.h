@@ -65,7 +65,7 @@ struct trainer {
     struct layers layers;   /* of the epoch's steps so far; its state is in the checkpoint, too */
     struct meter train_meter, evaluation_meter;
     struct gauge gauge;
-    struct watchdog *watchdog; /* of a GPU's steps; NULL on a processor */
+    struct watchdog *watchdog; /* of a GPU; NULL on a processor */
     double progress_at;        /* clock of the last progress event */
     double checkpoint_at;      /* clock of the last checkpoint */
     double checkpoint_every;
@@ -90,12 +90,16 @@ void trainer_done(struct trainer *t);
 
 /* --- device.c --- */
 
-/* Starts to watch a GPU's steps. */
+/* Starts to watch what a GPU does, as soon as the graph is known. */
 int device_watch(struct trainer *t, struct err *err);
 
 /* Whether the backend takes images from a device's own memory, and puts all sets there if so. */
 bool device_has_data(const struct trainer *t);
 int device_load(const struct trainer *t, struct err *err);
+
+/* Copies all of t->tensors from, or to, the plan that trains. */
+int device_get_all(const struct trainer *t, struct err *err);
+int device_set_all(const struct trainer *t, struct err *err);
 
 /* Asks a GPU how it is and counts its energy. ERR_DEVICE: it says that it has failed. */
 int device_read(struct trainer *t, struct err *err);

@@ -175,7 +175,7 @@ static int restore_checked(struct trainer *t, const struct safetensors *file, st
     struct train_state state;
     struct safetensors_entry layers = checkpoint_layers_entry(t, &shape);
     if (parse_state(t, file->metadata, &state, err) != 0 || take_tensors(t, file, err) != 0 ||
-        safetensors_get(file, &layers, t->layers.state, err) != 0 || tensors_set_all(&t->tensors, t->api, t->plan, err) != 0)
+        safetensors_get(file, &layers, t->layers.state, err) != 0 || device_set_all(t, err) != 0)
         return -1;
     t->state = state;
     say_differences(t, file->metadata);

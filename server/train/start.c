@@ -22,7 +22,7 @@ static int set_fresh(struct trainer *t, json_t **ret_initial, struct err *err) {
     if (t->spec->from.job[0] != '\0' && initial_weights(t, ret_initial, err) != 0)
         return -1;
     tensors_start_average(tensors);
-    return tensors_set_all(tensors, t->api, t->plan, err);
+    return device_set_all(t, err);
 }
 
 static int start_new(struct trainer *t, json_t **ret_initial, struct err *err) {

@@ -49,7 +49,14 @@ struct watchdog {
 
 /* Often enough to be in time, seldom enough to cost nothing. */
 static double tick_seconds(const struct watchdog *watchdog) {
-    return fmin(1, watchdog->options.least_s / 8);
+    double tick = 1;
+    for (int step = 0; step < WATCHDOG_STEPS; step++)
+        tick = fmin(tick, watchdog->options.least_s[step] / 8);
+    return tick;
+}
+
+static double limit_of(const struct watchdog *watchdog, enum watchdog_step step) {
+    return pace_limit(&watchdog->paces[step], watchdog->options.least_s[step]);
 }
 
 static void wait_tick(struct watchdog *watchdog) {
@@ -72,7 +79,7 @@ static bool is_stuck(const struct watchdog *watchdog, struct look *look) {
     double now = clock_seconds(), spent = fmin(now - look->at, 2 * tick_seconds(watchdog));
     bool same = watchdog->running && watchdog->number == look->number;
     *look = (struct look){watchdog->number, now, same ? look->waited + spent : 0};
-    return same && look->waited >= pace_limit(&watchdog->paces[watchdog->step], watchdog->options.least_s);
+    return same && look->waited >= limit_of(watchdog, watchdog->step);
 }
 
 static void *watch(void *arg) {
@@ -83,7 +90,7 @@ static void *watch(void *arg) {
     while (!watchdog->stopped && !is_stuck(watchdog, &look))
         wait_tick(watchdog);
     if (!watchdog->stopped)
-        options->stuck(options->arg, watchdog->step, pace_limit(&watchdog->paces[watchdog->step], options->least_s));
+        options->stuck(options->arg, watchdog->step, limit_of(watchdog, watchdog->step));
     pthread_mutex_unlock(&watchdog->lock);
     return NULL;
 }

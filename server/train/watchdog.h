@@ -1,4 +1,4 @@
-/* Tells when a step on a GPU does not end. A driver can hang for ever, and then nothing but another thread can say so. */
+/* Tells when something on a GPU does not end. A driver can hang for ever, and then nothing but another thread can say so. */
 #ifndef TRAIN_WATCHDOG_H
 #define TRAIN_WATCHDOG_H
 
@@ -19,11 +19,11 @@ void pace_add(struct pace *pace, double seconds);
 /* Seconds after which a step is stuck: 20 times the median of the last ones, at least least_s. */
 double pace_limit(const struct pace *pace, double least_s);
 
-/* Steps of a kind take about the same time. */
-enum watchdog_step { WATCHDOG_TRAIN, WATCHDOG_EVALUATE, WATCHDOG_STEPS };
+/* What is watched. Steps of a kind take about the same time. */
+enum watchdog_step { WATCHDOG_PREPARE, WATCHDOG_COPY, WATCHDOG_TRAIN, WATCHDOG_EVALUATE, WATCHDOG_STEPS };
 
 struct watchdog_options {
-    double least_s;
+    double least_s[WATCHDOG_STEPS]; /* of each kind: what it may always take */
     /* Called once, on the watchdog's thread, while the step has not ended: watchdog_end waits until it returns. */
     void (*stuck)(void *arg, enum watchdog_step step, double limit_s);
     void *arg;

@@ -31,13 +31,22 @@ static void make_digests(const struct trainer *t, struct digests *ret_digests) {
         memcpy(ret_digests->exported, ret_digests->weights, sizeof ret_digests->exported);
 }
 
-int weights_take(struct trainer *t, struct digests *ret_digests, struct err *err) {
-    struct tensors *tensors = &t->tensors;
+/* To the evaluator goes what is exported. */
+static int copy_values(const struct trainer *t, struct err *err) {
+    const struct tensors *tensors = &t->tensors;
     if (tensors_get(tensors, TENSOR_VALUE, t->api, t->plan, err) != 0 ||
         tensors_get(tensors, TENSOR_AVERAGE, t->api, t->plan, err) != 0)
         return -1;
-    make_digests(t, ret_digests);
     return tensors_set(tensors, exported(t), t->api, t->evaluator, TENSOR_VALUE, err);
+}
+
+int weights_take(struct trainer *t, struct digests *ret_digests, struct err *err) {
+    watchdog_begin(t->watchdog, WATCHDOG_COPY);
+    int rc = copy_values(t, err);
+    watchdog_end(t->watchdog);
+    if (rc == 0)
+        make_digests(t, ret_digests);
+    return rc;
 }
 
 /* --- writing --- */

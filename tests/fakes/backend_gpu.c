@@ -3,7 +3,8 @@
  * together itself out of the sets that it was given, as a GPU's module does.
  *
  * Files in the directory FAKE_GPU tell it to misbehave: unusable (GPU-a cannot be used), crash (when GPU-b is probed), garbage
- * (its texts have no end and are no UTF-8), stuck, stuck-evaluate (a step never ends), hold (a training step waits until the file
+ * (its texts have no end and are no UTF-8), stuck, stuck-evaluate (a step never ends), stuck-compile, stuck-load,
+ * stuck-get, stuck-activation, stuck-telemetry (neither does the call), hold (a training step waits until the file
  * is gone), lost, lost-evaluate, lost-telemetry (the call says ERR_DEVICE; whoever calls again then aborts the process), mute
  * (telemetry fails otherwise), power (it counts no energy). A number in hold or lost... is that of the calls that go well before.
  * The energy is 1 J for each training step and 0.5 J for each other one. */
@@ -50,6 +51,11 @@ static bool told_after(const char *name, int calls) {
 
 static bool told(const char *name) {
     return told_after(name, 0);
+}
+
+static void hang_if(const char *name) {
+    while (told(name))
+        pause();
 }
 
 /* A device that has failed may hang whoever speaks to it. */
@@ -124,6 +130,7 @@ static void close_device(struct backend *backend) {
 
 static int load_data(struct backend *backend, enum backend_set set, const struct backend_data *data, struct err *err) {
     (void)err;
+    hang_if("stuck-load");
     struct image_set *to = set_of(&backend->data, set);
     size_t size = (size_t)data->channels * (size_t)data->height * (size_t)data->width, channels = (size_t)data->channels;
     backend->data.channels = data->channels;
@@ -142,6 +149,7 @@ static int load_data(struct backend *backend, enum backend_set set, const struct
 
 static int telemetry(struct backend *backend, struct backend_telemetry *ret_telemetry, struct err *err) {
     must_live(backend);
+    hang_if("stuck-telemetry");
     if (told_after("lost-telemetry", backend->tellings++))
         return lose(backend, "telemetry", err);
     if (told("mute"))
@@ -165,6 +173,7 @@ static const struct residuum_backend *ref_of(const struct backend_plan *plan) {
 
 static int compile(struct backend *backend, const struct graph *graph, const struct backend_plan_options *options,
                    struct backend_plan **ret_plan, struct err *err) {
+    hang_if("stuck-compile");
     struct backend_plan *plan = calloc(1, sizeof *plan);
     const struct graph_shape *shape = &graph->nodes[0].out;
     size_t batch = (size_t)options->batch;
@@ -208,11 +217,6 @@ static struct backend_batch with_images(const struct backend_plan *plan, const s
     return whole;
 }
 
-static void hang(void) {
-    for (;;)
-        pause();
-}
-
 static void wait_while(const char *name, int calls) {
     if (told_after(name, calls))
         fprintf(stderr, "the fake waits\n");
@@ -223,8 +227,7 @@ static void wait_while(const char *name, int calls) {
 static int train_step(struct backend_plan *plan, const struct backend_batch *batch, const struct backend_optimizer *optimizer,
                       struct backend_result *ret_result, struct err *err) {
     struct backend_batch whole = with_images(plan, batch);
-    if (told("stuck"))
-        hang();
+    hang_if("stuck");
     wait_while("hold", plan->backend->trainings);
     if (told_after("lost", plan->backend->trainings++))
         return lose(plan->backend, "a training step", err);
@@ -234,14 +237,14 @@ static int train_step(struct backend_plan *plan, const struct backend_batch *bat
 static int eval_step(struct backend_plan *plan, const struct backend_batch *batch, float *ret_softmax,
                      struct backend_result *ret_result, struct err *err) {
     struct backend_batch whole = with_images(plan, batch);
-    if (told("stuck-evaluate"))
-        hang();
+    hang_if("stuck-evaluate");
     if (told_after("lost-evaluate", plan->backend->evaluations++))
         return lose(plan->backend, "an evaluation", err);
     return ref_of(plan)->eval_step(plan->inner, &whole, ret_softmax, ret_result, err);
 }
 
 static int get_tensor(struct backend_plan *plan, enum backend_tensor kind, int param, float *ret_values, struct err *err) {
+    hang_if("stuck-get");
     return ref_of(plan)->get_tensor(plan->inner, kind, param, ret_values, err);
 }
 
@@ -250,6 +253,7 @@ static int set_tensor(struct backend_plan *plan, enum backend_tensor kind, int p
 }
 
 static int get_activation(struct backend_plan *plan, int node, int n, float *ret_values, struct err *err) {
+    hang_if("stuck-activation");
     return ref_of(plan)->get_activation(plan->inner, node, n, ret_values, err);
 }
 

@@ -57,7 +57,10 @@ static void stuck(void *arg, enum watchdog_step step, double limit_s) {
 }
 
 static struct watchdog *start(struct bites *bites) {
-    struct watchdog_options options = {.least_s = 60, .stuck = stuck, .arg = bites};
+    struct watchdog_options options = {
+        .least_s = {[WATCHDOG_PREPARE] = 600, [WATCHDOG_COPY] = 120, [WATCHDOG_TRAIN] = 60, [WATCHDOG_EVALUATE] = 60},
+        .stuck = stuck,
+        .arg = bites};
     struct watchdog *watchdog = NULL;
     struct err err = {0};
     assert_int_equal(watchdog_start(&options, &watchdog, &err), 0);
@@ -89,6 +92,24 @@ static void test_one_step_is_a_median(void **state) {
 }
 
 /* --- watchdog --- */
+
+static void test_each_kind_has_its_limit(void **state) {
+    (void)state;
+    struct bites bites = {0};
+    struct watchdog *watchdog = start(&bites);
+    watchdog_begin(watchdog, WATCHDOG_PREPARE);
+    pass(&bites, 599);
+    assert_int_equal(atomic_load(&bites.n), 0);
+    watchdog_end(watchdog);
+    watchdog_begin(watchdog, WATCHDOG_COPY);
+    pass(&bites, 119);
+    assert_int_equal(atomic_load(&bites.n), 0);
+    pass(&bites, 10);
+    assert_int_equal(atomic_load(&bites.n), 1);
+    watchdog_end(watchdog);
+    assert_true(atomic_load(&bites.step) == WATCHDOG_COPY && bites.limit_s == 120);
+    watchdog_stop(watchdog);
+}
 
 static void test_a_step_that_does_not_end(void **state) {
     (void)state;
@@ -173,6 +194,7 @@ int main(void) {
         cmocka_unit_test(test_a_step_that_does_not_end),     cmocka_unit_test(test_each_step_has_its_own_time),
         cmocka_unit_test(test_slow_steps_may_be_slow),       cmocka_unit_test(test_a_process_that_stood_still_is_not_stuck),
         cmocka_unit_test(test_a_step_may_run_when_all_ends), cmocka_unit_test(test_without_a_watchdog),
+        cmocka_unit_test(test_each_kind_has_its_limit),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

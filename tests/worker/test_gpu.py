@@ -273,3 +273,18 @@ def test_a_step_that_never_ends(gpu, tmp_path, how, phase, limit):
     error = worker.events[-1]
     assert status == DEVICE and (error["type"], error["code"]) == ("error", "device-failed")
     assert f"a step of the {phase} in epoch 1 has not ended within {limit:g} s on fake GPU-b (GPU-b)" in error["text"]
+
+
+@pytest.mark.parametrize("how, variable, what", [
+    ("stuck-compile", "RESIDUUM_STUCK_PREPARE_MS", "the preparation of the network"),
+    ("stuck-load", "RESIDUUM_STUCK_COPY_MS", "a copy to or from the device"),
+    ("stuck-get", "RESIDUUM_STUCK_COPY_MS", "a copy to or from the device"),
+    ("stuck-activation", "RESIDUUM_STUCK_COPY_MS", "a copy to or from the device"),
+    ("stuck-telemetry", "RESIDUUM_STUCK_COPY_MS", "a copy to or from the device"),
+])
+def test_what_never_ends_besides_steps(gpu, tmp_path, how, variable, what):
+    gpu.does(how)
+    worker, status = gpu.run(tmp_path / "job", **{variable: "3000"})
+    error = worker.events[-1]
+    assert status == DEVICE and (error["type"], error["code"]) == ("error", "device-failed")
+    assert f"{what} in epoch 1 has not ended within 3 s on fake GPU-b (GPU-b)" in error["text"]
