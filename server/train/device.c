@@ -31,15 +31,17 @@ static void stuck(void *arg, enum watchdog_step step, double limit_s) {
     device_failed(t->emit, &err);
 }
 
-/* What is set in the environment is for tests. */
+/* What is set in the environment is for tests. A backward pass computes twice as much as a forward pass. */
 int device_watch(struct trainer *t, struct err *err) {
-    const double prepare_s = 600, copy_s = 120, step_s = 60;
-    struct watchdog_options options = {.least_s = {[WATCHDOG_PREPARE] = clock_duration("RESIDUUM_STUCK_PREPARE_MS", prepare_s),
-                                                   [WATCHDOG_COPY] = clock_duration("RESIDUUM_STUCK_COPY_MS", copy_s),
-                                                   [WATCHDOG_TRAIN] = clock_duration("RESIDUUM_STUCK_MS", step_s),
-                                                   [WATCHDOG_EVALUATE] = clock_duration("RESIDUUM_STUCK_MS", step_s)},
-                                       .stuck = stuck,
-                                       .arg = t};
+    const double prepare_s = 600, copy_s = 120;
+    double flops = (double)t->graph->flops;
+    struct watchdog_options options = {
+        .least_s = {[WATCHDOG_PREPARE] = clock_duration("RESIDUUM_STUCK_PREPARE_MS", prepare_s),
+                    [WATCHDOG_COPY] = clock_duration("RESIDUUM_STUCK_COPY_MS", copy_s),
+                    [WATCHDOG_TRAIN] = clock_duration("RESIDUUM_STUCK_MS", pace_first_limit(3 * flops * t->batch)),
+                    [WATCHDOG_EVALUATE] = clock_duration("RESIDUUM_STUCK_MS", pace_first_limit(flops * t->evaluator_batch))},
+        .stuck = stuck,
+        .arg = t};
     return t->info.compute > 0 ? watchdog_start(&options, &t->watchdog, err) : 0;
 }
 

@@ -32,6 +32,11 @@ double pace_limit(const struct pace *pace, double least_s) {
     return fmax(least_s, factor * sorted[n / 2]);
 }
 
+double pace_first_limit(double flops) {
+    const double besides_s = 60, flops_per_second = 8e12 * 0.01;
+    return besides_s + flops / flops_per_second;
+}
+
 /* --- watchdog --- */
 
 struct watchdog {

@@ -19,6 +19,10 @@ void pace_add(struct pace *pace, double seconds);
 /* Seconds after which a step is stuck: 20 times the median of the last ones, at least least_s. */
 double pace_limit(const struct pace *pace, double least_s);
 
+/* Seconds that a step of so many floating-point operations may take before any was measured: a minute, for what a first one does
+ * besides, and the time of the slowest GPU (T4, 8 TFLOP/s in f32) at 1 % of its speed. */
+double pace_first_limit(double flops);
+
 /* What is watched. Steps of a kind take about the same time. */
 enum watchdog_step { WATCHDOG_PREPARE, WATCHDOG_COPY, WATCHDOG_TRAIN, WATCHDOG_EVALUATE, WATCHDOG_STEPS };
 

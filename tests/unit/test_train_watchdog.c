@@ -91,6 +91,15 @@ static void test_one_step_is_a_median(void **state) {
     assert_true(pace_limit(&pace, 60) == 140);
 }
 
+/* ResNet-50 of 224 x 224 pixels with 256 images: three times 8.2 GFLOP for each. */
+static void test_the_first_step_has_time_for_its_work(void **state) {
+    (void)state;
+    assert_true(pace_first_limit(0) == 60);
+    double limit = pace_first_limit(3 * 8.2e9 * 256);
+    assert_true(limit > 138 && limit < 139);
+    assert_true(pace_first_limit(2 * 8e10) == 62);
+}
+
 /* --- watchdog --- */
 
 static void test_each_kind_has_its_limit(void **state) {
@@ -194,7 +203,7 @@ int main(void) {
         cmocka_unit_test(test_a_step_that_does_not_end),     cmocka_unit_test(test_each_step_has_its_own_time),
         cmocka_unit_test(test_slow_steps_may_be_slow),       cmocka_unit_test(test_a_process_that_stood_still_is_not_stuck),
         cmocka_unit_test(test_a_step_may_run_when_all_ends), cmocka_unit_test(test_without_a_watchdog),
-        cmocka_unit_test(test_each_kind_has_its_limit),
+        cmocka_unit_test(test_each_kind_has_its_limit),      cmocka_unit_test(test_the_first_step_has_time_for_its_work),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
