@@ -37,8 +37,8 @@ class Gpus:
                "RESIDUUM_DOUBLE_CUDNN": cudnn, "RESIDUUM_DOUBLE_FAULT": str(self.order), **env}
         self.daemon = Daemon(folder, "--worker", str(DOUBLE / "residuum-worker"), env=env)
         note_self_checks(self.daemon.data, env)
-        self.daemon.start()
         try:
+            self.daemon.start()
             self.daemon.wait_for_probe()
             assert self.states() == ["ready", "ready"], self.daemon.log()
         except BaseException:
