@@ -119,51 +119,6 @@ int64_t build_rows(const struct build *build, const struct gpu_value *value) {
     return (int64_t)build->batch * value->shape.h * value->shape.w;
 }
 
-/* --- windows --- */
-
-/* A window of one pixel: that of a linear layer. */
-static struct kernel_window shapes(const struct build *build, const struct gpu_unit *unit) {
-    const struct gpu_value *in = build_input(build, unit, 0), *out = &unit->value;
-    return (struct kernel_window){.batch = build->batch,
-                                  .h = in->shape.h,
-                                  .w = in->shape.w,
-                                  .c = in->shape.c,
-                                  .cp = in->channels,
-                                  .oh = out->shape.h,
-                                  .ow = out->shape.w,
-                                  .oc = out->shape.c,
-                                  .ocp = out->channels,
-                                  .kernel_h = 1,
-                                  .kernel_w = 1,
-                                  .stride_h = 1,
-                                  .stride_w = 1,
-                                  .dilation_h = 1,
-                                  .dilation_w = 1,
-                                  .groups = 1};
-}
-
 struct kernel_window build_window(const struct build *build, const struct gpu_unit *unit) {
-    struct kernel_window window = shapes(build, unit);
-    const struct graph_node *node = build_node(build, unit);
-    if (node->op == OP_GAP) {
-        window.kernel_h = window.h;
-        window.kernel_w = window.w;
-        return window;
-    }
-    if (node->op == OP_LINEAR)
-        return window;
-    window.stride_h = node->window.stride_h;
-    window.stride_w = node->window.stride_w;
-    if (node->op == OP_SHORTCUT)
-        return window;
-    window.kernel_h = node->window.kernel_h;
-    window.kernel_w = node->window.kernel_w;
-    window.pad_h = node->window.pad_h;
-    window.pad_w = node->window.pad_w;
-    if (node->op != OP_CONV)
-        return window;
-    window.dilation_h = node->window.dilation_h;
-    window.dilation_w = node->window.dilation_w;
-    window.groups = node->window.groups;
-    return window;
+    return unit_window(build->plan->gpu, build->plan->nodes, unit);
 }

@@ -63,7 +63,6 @@ CUdeviceptr build_step(const struct build *build);
 CUdeviceptr build_samples(const struct build *build);
 int64_t build_rows(const struct build *build, const struct gpu_value *value); /* batch * pixels */
 
-/* The window of a convolution, a linear layer, a pool or a shortcut. */
 struct kernel_window build_window(const struct build *build, const struct gpu_unit *unit);
 
 /* --- conv.c --- */

@@ -13,6 +13,7 @@
 #include "common/err.h"
 #include "common/spec.h"
 #include "server/backend/cudnn/driver.h"
+#include "server/backend/cudnn/kernels/kernels.h"
 #include "server/graph/gpu.h"
 
 /* --- plans.c: the device that plans are for --- */
@@ -116,6 +117,9 @@ int norm_plan_bind(struct norm_plan *plan, const struct norm_addresses *at, stru
 int norm_plan_run(const struct norm_plan *plan, cudnnHandle_t handle, struct err *err);
 
 /* --- plans_unit.c: what the units of a network ask of cuDNN; pure --- */
+
+/* The window of a convolution, a linear layer, a pool or a shortcut. */
+struct kernel_window unit_window(const struct gpu_plan *gpu, const struct graph_node *nodes, const struct gpu_unit *unit);
 
 /* The key of a GPU_CONV or GPU_LINEAR. False when our own kernels compute it: cuDNN's engines of bf16 write no f32 logits, and
  * groups of padded channels are not those that it would cut. */

@@ -1,41 +1,77 @@
-/* From units of a network to the keys of cuDNN's plans: see plans.h. */
+/* From units of a network to their windows, and to the keys of cuDNN's plans: see plans.h. */
 #include "server/backend/cudnn/plans.h"
+
+/* Of one pixel: that of a linear layer. */
+static struct kernel_window shapes(const struct gpu_plan *gpu, const struct gpu_unit *unit) {
+    const struct gpu_value *in = &gpu->units[unit->inputs[0]].value, *out = &unit->value;
+    return (struct kernel_window){.batch = gpu->options.batch,
+                                  .h = in->shape.h,
+                                  .w = in->shape.w,
+                                  .c = in->shape.c,
+                                  .cp = in->channels,
+                                  .oh = out->shape.h,
+                                  .ow = out->shape.w,
+                                  .oc = out->shape.c,
+                                  .ocp = out->channels,
+                                  .kernel_h = 1,
+                                  .kernel_w = 1,
+                                  .stride_h = 1,
+                                  .stride_w = 1,
+                                  .dilation_h = 1,
+                                  .dilation_w = 1,
+                                  .groups = 1};
+}
+
+struct kernel_window unit_window(const struct gpu_plan *gpu, const struct graph_node *nodes, const struct gpu_unit *unit) {
+    struct kernel_window window = shapes(gpu, unit);
+    const struct graph_node *node = &nodes[unit->node];
+    if (node->op == OP_GAP) {
+        window.kernel_h = window.h;
+        window.kernel_w = window.w;
+        return window;
+    }
+    if (node->op == OP_LINEAR)
+        return window;
+    window.stride_h = node->window.stride_h;
+    window.stride_w = node->window.stride_w;
+    if (node->op == OP_SHORTCUT)
+        return window;
+    window.kernel_h = node->window.kernel_h;
+    window.kernel_w = node->window.kernel_w;
+    window.pad_h = node->window.pad_h;
+    window.pad_w = node->window.pad_w;
+    if (node->op != OP_CONV)
+        return window;
+    window.dilation_h = node->window.dilation_h;
+    window.dilation_w = node->window.dilation_w;
+    window.groups = node->window.groups;
+    return window;
+}
 
 bool conv_unit_key(const struct gpu_plan *gpu, const struct graph_node *nodes, const struct gpu_unit *unit, enum conv_op op,
                    struct conv_key *ret_key) {
-    const struct gpu_value *x = &gpu->units[unit->inputs[0]].value, *y = &unit->value;
-    const struct graph_node *node = &nodes[unit->node];
-    bool padded = x->shape.c != x->channels || y->shape.c != y->channels;
-    struct conv_key key = {.op = op,
-                           .precision = gpu->options.precision,
-                           .n = gpu->options.batch,
-                           .h = x->shape.h,
-                           .w = x->shape.w,
-                           .c = x->channels,
-                           .oh = y->shape.h,
-                           .ow = y->shape.w,
-                           .k = y->channels,
-                           .kernel_h = 1,
-                           .kernel_w = 1,
-                           .stride_h = 1,
-                           .stride_w = 1,
-                           .dilation_h = 1,
-                           .dilation_w = 1,
-                           .groups = 1};
-    if (node->op == OP_CONV) {
-        key.kernel_h = node->window.kernel_h;
-        key.kernel_w = node->window.kernel_w;
-        key.stride_h = node->window.stride_h;
-        key.stride_w = node->window.stride_w;
-        key.pad_h = node->window.pad_h;
-        key.pad_w = node->window.pad_w;
-        key.dilation_h = node->window.dilation_h;
-        key.dilation_w = node->window.dilation_w;
-        key.groups = node->window.groups;
-    }
-    if ((y->wide && key.precision == PRECISION_BF16) || (key.groups > 1 && padded))
+    struct kernel_window window = unit_window(gpu, nodes, unit);
+    bool padded = window.c != window.cp || window.oc != window.ocp;
+    if ((unit->value.wide && gpu->options.precision == PRECISION_BF16) || (window.groups > 1 && padded))
         return false;
-    *ret_key = key;
+    *ret_key = (struct conv_key){.op = op,
+                                 .precision = gpu->options.precision,
+                                 .n = window.batch,
+                                 .h = window.h,
+                                 .w = window.w,
+                                 .c = window.cp,
+                                 .oh = window.oh,
+                                 .ow = window.ow,
+                                 .k = window.ocp,
+                                 .kernel_h = window.kernel_h,
+                                 .kernel_w = window.kernel_w,
+                                 .stride_h = window.stride_h,
+                                 .stride_w = window.stride_w,
+                                 .pad_h = window.pad_h,
+                                 .pad_w = window.pad_w,
+                                 .dilation_h = window.dilation_h,
+                                 .dilation_w = window.dilation_w,
+                                 .groups = window.groups};
     return true;
 }
 
