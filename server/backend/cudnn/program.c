@@ -23,12 +23,11 @@ static int reserve(void **items, int n, int *room, size_t size, struct err *err)
     return 0;
 }
 
-static struct program_step *append(struct program *program, struct err *err) {
+static int append(struct program *program, const struct program_step *step, struct err *err) {
     if (reserve((void **)&program->steps, program->steps_n, &program->steps_room, sizeof *program->steps, err) < 0)
-        return NULL;
-    struct program_step *step = &program->steps[program->steps_n];
-    *step = (struct program_step){0};
-    return step;
+        return -1;
+    program->steps[program->steps_n++] = *step;
+    return 0;
 }
 
 /* Copies a kernel's struct to program->params. */
@@ -50,35 +49,16 @@ static int copy_params(struct program *program, const void *params, size_t size,
 
 int program_kernel(struct program *program, enum kernel kernel, const void *params, size_t size, uint32_t blocks_x,
                    uint32_t blocks_y, struct err *err) {
-    struct program_step *step = append(program, err);
-    if (step == NULL || copy_params(program, params, size, &step->params_at, err) < 0)
-        return -1;
-    step->kind = PROGRAM_KERNEL;
-    step->kernel = kernel;
-    step->blocks_x = blocks_x;
-    step->blocks_y = blocks_y;
-    program->steps_n++;
-    return 0;
+    struct program_step step = {.kind = PROGRAM_KERNEL, .kernel = kernel, .blocks_x = blocks_x, .blocks_y = blocks_y};
+    return copy_params(program, params, size, &step.params_at, err) < 0 ? -1 : append(program, &step, err);
 }
 
 int program_conv(struct program *program, struct conv_plan *conv, struct err *err) {
-    struct program_step *step = append(program, err);
-    if (step == NULL)
-        return -1;
-    step->kind = PROGRAM_CONV;
-    step->conv = conv;
-    program->steps_n++;
-    return 0;
+    return append(program, &(struct program_step){.kind = PROGRAM_CONV, .conv = conv}, err);
 }
 
 int program_norm(struct program *program, struct norm_plan *norm, struct err *err) {
-    struct program_step *step = append(program, err);
-    if (step == NULL)
-        return -1;
-    step->kind = PROGRAM_NORM;
-    step->norm = norm;
-    program->steps_n++;
-    return 0;
+    return append(program, &(struct program_step){.kind = PROGRAM_NORM, .norm = norm}, err);
 }
 
 const char *program_symbol(enum kernel kernel) {
