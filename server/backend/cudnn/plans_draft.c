@@ -4,13 +4,10 @@
 enum { ALIGNMENT = 16 };
 
 int plan_error(const struct gpu_driver *driver, cudnnStatus_t status, const char *what, struct err *err) {
-    if (CUDNN_STATUS_CATEGORY(status) != CUDNN_STATUS_NOT_SUPPORTED)
-        return gpu_error_cudnn(driver, status, what, err);
-    char detail[256] = "";
-    driver->cudnnGetLastErrorString(detail, sizeof detail);
-    detail[sizeof detail - 1] = '\0';
-    return err_set(err, ERR_UNSUPPORTED, "cuDNN could not %s: %s (%d)%s%s", what, driver->cudnnGetErrorString(status),
-                   (int)status, detail[0] != '\0' ? ": " : "", detail);
+    struct err reason = {0};
+    gpu_error_cudnn(driver, status, what, &reason);
+    bool lacks = CUDNN_STATUS_CATEGORY(status) == CUDNN_STATUS_NOT_SUPPORTED;
+    return err_set(err, lacks ? ERR_UNSUPPORTED : reason.code, "%s", reason.text);
 }
 
 static void check(struct draft *draft, cudnnStatus_t status, const char *what) {
