@@ -43,6 +43,9 @@ class Daemon:
 
     def __init__(self, folder, *args, listen="127.0.0.1:0", env=None, prefix=()):
         self.folder, self.args, self.listen, self.env = Path(folder), args, listen, env or {}
+        if BUILD.name == "asan" and "--worker" not in args:
+            self.args = ("--worker", ROOT / "tests" / "asan-worker", *args)
+            self.env = {"RESIDUUM_ASAN_WORKER": str(BUILD / "residuum-worker"), **self.env}
         self.prefix = prefix  # of the command line: a program that sets a stage and execs the rest
         self.data, self.log_path = self.folder / "data", self.folder / "stderr"
         self.process = self.url = self.session = None

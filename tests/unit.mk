@@ -49,6 +49,7 @@ UNIT_client_stream := $(filter-out $(O)/client/main.o,$(CLIENT)) $(COMMON)
 UNIT_data_batch := $(patsubst %,$(O)/server/train/%.o,batch mixup data fashion idx imported measure parallel shapes split) $(COMMON)
 UNIT_data_idx := $(O)/server/train/idx.o $(COMMON)
 UNIT_LDFLAGS_data_idx := -Wl,--wrap=malloc
+UNIT_store_dataset := $(O)/tests/unit/store_rig.o $(STORE) $(COMMON)
 UNIT_store_job := $(O)/tests/unit/store_rig.o $(STORE) $(COMMON)
 UNIT_store_schema := $(O)/tests/unit/store_rig.o $(STORE) $(COMMON)
 UNIT_store_turn := $(O)/tests/unit/store_rig.o $(STORE) $(COMMON)

@@ -15,7 +15,7 @@
 #include "common/sha256.h"
 #include "server/sched/private.h"
 
-enum { IMPORT_NICE = 19, MS = 1000, KILL_AFTER_MS = 30000, ENTRIES_MAX = 1000000, RATIO_MAX = 200, IMAGES_MAX = 2000000 };
+enum { IMPORT_NICE = 19, MS = 1000, ENTRIES_MAX = 1000000, RATIO_MAX = 200, IMAGES_MAX = 2000000 };
 static const char what[] = "the import";
 
 enum import_phase {
@@ -189,7 +189,8 @@ static int launch(struct importing *importing, const struct dataset *dataset, st
                                      .line = hear,
                                      .nice = IMPORT_NICE,
                                      .answer_max = EVENT_LINE_MAX,
-                                     .timeout_ms = importing->sched->options.import_timeout_ms + KILL_AFTER_MS,
+                                     .timeout_ms =
+                                         importing->sched->options.import_timeout_ms + importing->sched->options.stop_timeout_ms,
                                      .fn = ended,
                                      .arg = importing};
     int rc = errand_new(&options, &importing->errand, err);

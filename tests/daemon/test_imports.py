@@ -3,8 +3,9 @@ import http.client
 import os
 import threading
 
+import pytest
 from datasets import TRAIN, add, announce, archive, flowers, send, settled, show
-from service import until
+from service import BUILD, ROOT, until
 
 
 def start_again(daemon):
@@ -39,40 +40,70 @@ def test_an_upload_goes_on_after_a_kill(daemon, tmp_path):
     assert files(daemon) == [f"datasets/{dataset['id']}"]
 
 
-def test_an_import_starts_again_after_a_kill(daemon, tmp_path):
-    data = archive(tmp_path)
-    daemon.wait_for_probe()
+@pytest.fixture(name="stalling")
+def stalling_daemon(make_daemon, tmp_path):
+    """A daemon whose imports last until it is gone, as long as there is no file "go"."""
+    asan = BUILD.name == "asan"
+    worker = tmp_path / "worker"
+    worker.write_text(f'#!/bin/sh\nif [ "$1" = --import ] && [ ! -e {tmp_path}/go ]; then exec cat > /dev/null; fi\n'
+                      f'exec {ROOT / "tests/asan-worker" if asan else BUILD / "residuum-worker"} "$@"\n')
+    worker.chmod(0o755)
+    return make_daemon("--worker", worker, env={"RESIDUUM_ASAN_WORKER": str(BUILD / "residuum-worker")} if asan else {})
+
+
+def importing(daemon, data):
+    """A data set in the middle of its import."""
     dataset = announce(daemon, data)
-    assert send(daemon, dataset, data, 0, len(data) - 1).status_code == 200
-    send(daemon, dataset, data, len(data) - 1)
-    daemon.kill()
-    (daemon.data / "datasets" / ".import-left00").mkdir(exist_ok=True)  # as of a worker that was killed, too
-    (daemon.data / "uploads" / "ds_unknown").write_bytes(b"x")
-    start_again(daemon)
-    assert settled(daemon, dataset)["state"] == "ready"
-    until(lambda: files(daemon) == [f"datasets/{dataset['id']}"], 30, "the rest to be gone")
-    assert daemon.wait_for(daemon.submit({"dataset": "flowers", **TRAIN}))["state"] == "succeeded"
+    assert send(daemon, dataset, data).status_code == 200
+    until(lambda: show(daemon, dataset)["state"] == "importing", 30, "the import")
+    return dataset
 
 
-def test_a_stop_lets_the_import_wait(daemon, tmp_path):
+def test_an_import_starts_again_after_a_kill(stalling, tmp_path):
+    dataset = importing(stalling, archive(tmp_path))
+    assert show(stalling, dataset)["progress"]["phase"] == "reading" and len(files(stalling)) == 2
+    stalling.kill()
+    (tmp_path / "go").touch()
+    (stalling.data / "uploads" / "ds_unknown").write_bytes(b"x")
+    start_again(stalling)
+    assert settled(stalling, dataset)["state"] == "ready"
+    until(lambda: files(stalling) == [f"datasets/{dataset['id']}"], 30, "the rest to be gone")
+    assert stalling.wait_for(stalling.submit({"dataset": "flowers", **TRAIN}))["state"] == "succeeded"
+
+
+def test_a_stop_lets_the_import_wait(stalling, tmp_path):
+    dataset = importing(stalling, archive(tmp_path))
+    stalling.stop()
+    assert files(stalling) == [f"uploads/{dataset['id']}"]
+    (tmp_path / "go").touch()
+    start_again(stalling)
+    assert settled(stalling, dataset)["state"] == "ready"
+
+
+def test_deleting_ends_the_import(stalling, tmp_path):
+    dataset = importing(stalling, archive(tmp_path))
+    assert stalling.delete(f"/v1/datasets/{dataset['id']}").status_code == 204
+    until(lambda: not stalling.children() and files(stalling) == [], 30, "worker and files to be gone")
+
+
+def test_an_import_has_a_time_limit(make_daemon, stalling, tmp_path):
+    hurried = make_daemon("--import-timeout", "1", "--worker-grace", "1", *stalling.args, env=stalling.env)
+    assert importing(hurried, archive(tmp_path))["state"] == "uploading"
+    failed = settled(hurried, {"id": "flowers"})
+    assert failed["state"] == "failed" and "did not answer" in failed["failure"]["text"] and files(hurried) == []
+
+
+def test_an_upload_that_lost_its_end_is_sent_again(stalling, tmp_path):
+    """As after a power cut: the row says that all of it is there, the file system does not."""
     data = archive(tmp_path)
-    dataset = announce(daemon, data)
-    send(daemon, dataset, data)
-    daemon.stop()
-    assert not [name for name in files(daemon) if ".import" in name]
-    start_again(daemon)
-    assert settled(daemon, dataset)["state"] == "ready"
-
-
-def test_an_upload_that_lost_its_end_is_sent_again(daemon, tmp_path):
-    data = archive(tmp_path)
-    dataset = announce(daemon, data)
-    send(daemon, dataset, data, 0, 70000)
-    daemon.kill()
-    os.truncate(daemon.data / "uploads" / dataset["id"], 60000)
-    start_again(daemon)
-    assert show(daemon, dataset)["upload"]["offset"] == 60000
-    assert send(daemon, dataset, data, 60000).status_code == 200 and settled(daemon, dataset)["state"] == "ready"
+    dataset = importing(stalling, data)
+    stalling.kill()
+    os.truncate(stalling.data / "uploads" / dataset["id"], 60000)
+    (tmp_path / "go").touch()
+    start_again(stalling)
+    found = show(stalling, dataset)
+    assert found["state"] == "uploading" and found["upload"]["offset"] == 60000
+    assert send(stalling, dataset, data, 60000).status_code == 200 and settled(stalling, dataset)["state"] == "ready"
 
 
 def test_a_failed_import_leaves_nothing(daemon, tmp_path):
