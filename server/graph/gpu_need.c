@@ -64,18 +64,6 @@ static int check_precision(enum spec_precision precision, const struct gpu_profi
                   spec_precision_name(precision), profile->device, profile->compute / 10, profile->compute % 10);
 }
 
-/* A need is rounded up and the room down, so that the text never says that there is more room than needed. */
-enum { HUNDREDTHS = 100 };
-
-static double gib_up(int64_t bytes) {
-    const int64_t gib = INT64_C(1) << 30;
-    return (double)((bytes * HUNDREDTHS + gib - 1) / gib) / HUNDREDTHS;
-}
-
-static double gib_down(int64_t bytes) {
-    return (double)(bytes * HUNDREDTHS / (INT64_C(1) << 30)) / HUNDREDTHS;
-}
-
 /* What would help is the batch size; where that cannot be small enough, it is the network. */
 static int refuse(const struct gpu_need *need, const struct gpu_profile *profile, int64_t room_bytes, int batch, int largest,
                   struct err *err) {
@@ -85,9 +73,9 @@ static int refuse(const struct gpu_need *need, const struct gpu_profile *profile
     return err_at(err, ERR_UNSUPPORTED, largest > 0 ? "/batch_size" : "/model",
                   "Training with a batch_size of %d needs %.2f GiB (%.2f to train, %.2f to evaluate, %.2f of images, %.2f of "
                   "workspace, %.2f of CUDA itself), and %s has room for %.2f GiB; %s",
-                  batch, gib_up(need->total_bytes), gib_up(need->train_bytes), gib_up(need->evaluate_bytes),
-                  gib_up(need->data_bytes), gib_up(need->workspace_bytes), gib_up(need->context_bytes), profile->device,
-                  gib_down(room_bytes), advice);
+                  batch, graph_gib_up(need->total_bytes), graph_gib_up(need->train_bytes), graph_gib_up(need->evaluate_bytes),
+                  graph_gib_up(need->data_bytes), graph_gib_up(need->workspace_bytes), graph_gib_up(need->context_bytes),
+                  profile->device, graph_gib_down(room_bytes), advice);
 }
 
 int gpu_need_check(const struct gpu_job *job, const struct gpu_profile *profile, int64_t room_bytes, struct gpu_need *ret_need,

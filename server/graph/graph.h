@@ -122,6 +122,11 @@ int graph_find(const struct graph *graph, const char *name);
  * state, the average. An estimate: backends plan their own memory and report the real figure. */
 int64_t graph_memory(const struct graph *graph, const struct spec *spec);
 
+/* GiB with two decimals, for texts: what is needed is rounded up and what there is down, so that a text never says that there is
+ * more than needed. */
+double graph_gib_up(int64_t bytes);
+double graph_gib_down(int64_t bytes);
+
 /* --- presets.c --- */
 
 struct graph_preset {

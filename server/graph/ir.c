@@ -161,3 +161,14 @@ int64_t graph_memory(const struct graph *graph, const struct spec *spec) {
         return bytes + activations / 2 + 2 * values; /* a bf16 copy of the weights to compute with */
     return bytes + activations;
 }
+
+enum { HUNDREDTHS = 100 };
+
+double graph_gib_up(int64_t bytes) {
+    const int64_t gib = INT64_C(1) << 30;
+    return (double)((bytes * HUNDREDTHS + gib - 1) / gib) / HUNDREDTHS;
+}
+
+double graph_gib_down(int64_t bytes) {
+    return (double)(bytes * HUNDREDTHS / (INT64_C(1) << 30)) / HUNDREDTHS;
+}

@@ -167,10 +167,11 @@ static const struct offer_case {
     {BACKEND_AUTO, PRECISION_BF16, 100, NULL, NULL},
     {BACKEND_REF, PRECISION_F32, 3999, NULL, NULL}, /* the second device has room */
     {BACKEND_CUDNN, PRECISION_F32, 1, "/backend", "there is onednn, ref. The reason: no driver"},
-    {BACKEND_REF, PRECISION_BF16, 1, "/precision", "there is f32"},
-    {BACKEND_ONEDNN, PRECISION_F32, 1001, "/batch_size", "needs about 1001 MiB, the largest device here has 1000 MiB"},
-    {BACKEND_AUTO, PRECISION_F32, 4001, "/batch_size", "has 4000 MiB"},
-    {BACKEND_AUTO, PRECISION_BF16, 2000, "/batch_size", "has 1000 MiB"},
+    {BACKEND_REF, PRECISION_BF16, 1, "/precision", "offers precision \"bf16\" with backend \"ref\"; there is f32"},
+    {BACKEND_AUTO, PRECISION_TF32, 1, "/precision", "precision \"tf32\" needs a GPU; here there is f32, bf16"},
+    {BACKEND_ONEDNN, PRECISION_F32, 1001, "/batch_size", "needs about 0.98 GiB and the processor here has 0.97 GiB"},
+    {BACKEND_AUTO, PRECISION_F32, 4001, "/batch_size", "has 3.90 GiB"},
+    {BACKEND_AUTO, PRECISION_BF16, 2000, "/batch_size", "has 0.97 GiB"},
 };
 
 static void test_offers(void **state) {
@@ -189,6 +190,29 @@ static void test_offers(void **state) {
     }
     json_decref(ready);
     json_decref(probing);
+}
+
+static void assert_unknown(const json_t *devices, const char *name, const char *says) {
+    struct spec spec = {.dataset = "shapes"};
+    struct err err = {0};
+    snprintf(spec.device, sizeof spec.device, "%s", name);
+    assert_int_equal(offer_check_probe(devices, NULL, &spec, 1, &err), -1);
+    assert_int_equal(err.code, ERR_UNSUPPORTED);
+    assert_string_equal(err.pointer, "/device");
+    if (strstr(err.text, says) == NULL)
+        fail_msg("\"%s\" does not say \"%s\"", err.text, says);
+}
+
+/* How any GPU is had, or why there is none; a beginning that only one has. */
+static void test_unknown_devices(void **state) {
+    (void)state;
+    json_t *ready = devices("ready"), *gpu = json_pack("{s:s, s:s, s:[]}", "id", "GPU-a1", "compute", "9.0", "backends");
+    assert_unknown(ready, "gpu", "is cpu, cpu2. \"device\" left out means any GPU, but there is none: no driver");
+    assert_unknown(ready, "cp", "but there is none: no driver");
+    json_array_append_new(json_object_get(ready, "items"), gpu);
+    assert_unknown(ready, "cuda", "is cpu, cpu2, GPU-a1. Leave \"device\" out for any GPU");
+    assert_unknown(ready, "GPU-a", "did you mean \"GPU-a1\"?");
+    json_decref(ready);
 }
 
 static void test_missing_dataset(void **state) {
@@ -255,6 +279,7 @@ int main(void) {
         cmocka_unit_test(test_route_arguments),
         cmocka_unit_test(test_hosts),
         cmocka_unit_test(test_offers),
+        cmocka_unit_test(test_unknown_devices),
         cmocka_unit_test(test_missing_dataset),
         cmocka_unit_test(test_text_grows),
         cmocka_unit_test(test_text_fails_once_and_for_all),
