@@ -69,43 +69,42 @@ static int check_one(const json_t *device, const struct spec *spec, const struct
 }
 
 /* How a job that left the choice to us could be trained all the same. */
-static void add_way_out(const json_t *devices, const struct sched_wish *wish, struct err *err) {
-    const json_t *processor = first_offer(devices, wish, false), *backend;
-    size_t i, used = strlen(err->text);
-    if (processor == NULL)
-        return;
-    json_array_foreach(json_object_get(processor, "backends"), i, backend) {
-        const char *name = json_string_value(json_object_get(backend, "name"));
-        struct sched_wish there = {.device = "auto", .backend = name, .precision = wish->precision};
-        if (!sched_device_offers(processor, &there))
-            continue;
-        snprintf(err->text + used, sizeof err->text - used, ". Or train it on the processor: \"backend\": \"%s\"", name);
-        return;
-    }
+static void add_way_out(const json_t *devices, const struct sched_wish *wish, int64_t memory_bytes, struct err *err) {
+    const json_t *processor = first_offer(devices, wish, false);
+    size_t used = strlen(err->text);
+    if (processor != NULL && memory_bytes <= json_integer_value(json_object_get(processor, "memory_bytes")))
+        snprintf(err->text + used, sizeof err->text - used, ". Or train it on the processor: \"device\": \"%s\"",
+                 json_string_value(json_object_get(processor, "id")));
 }
 
-int room_check(const json_t *devices, const struct spec *spec, const struct plan *plan, struct err *err) {
+/* The first GPU with room for a job that is for one. NULL: none has, and why the largest has not. */
+static const json_t *find_room(const json_t *devices, const struct spec *spec, const struct plan *plan, struct err *ret_why) {
     struct sched_wish wish = wish_of(spec);
     bool waiting = !sched_prefers_gpu(devices, &wish); /* for drained ones only */
-    struct err best = {0};
     int64_t best_bytes = -1;
     const json_t *device;
     size_t i;
-    if (!room_is_for_gpu(devices, spec))
-        return 0;
     json_array_foreach(devices, i, device) {
         struct err why = {0};
         int64_t bytes = json_integer_value(json_object_get(device, "memory_bytes"));
         if (!sched_device_is_gpu(device) || !sched_device_offers(device, &wish) || sched_device_is_drained(device) != waiting)
             continue;
         if (check_one(device, spec, plan, &why) == 0)
-            return 0;
+            return device;
         if (bytes > best_bytes || why.code != ERR_UNSUPPORTED)
-            best = why;
+            *ret_why = why;
         best_bytes = bytes > best_bytes ? bytes : best_bytes;
     }
+    return NULL;
+}
+
+int room_check(const json_t *devices, const struct spec *spec, const struct plan *plan, struct err *err) {
+    struct sched_wish wish = wish_of(spec);
+    struct err best = {0};
+    if (!room_is_for_gpu(devices, spec) || find_room(devices, spec, plan, &best) != NULL)
+        return 0;
     if (best.code == ERR_UNSUPPORTED)
-        add_way_out(devices, &wish, &best);
+        add_way_out(devices, &wish, plan->memory_bytes, &best);
     return err_at(err, best.code, best.pointer, "%s", best.text);
 }
 

@@ -89,7 +89,7 @@ int offer_check_probe(const json_t *devices, const json_t *datasets, const struc
 bool room_is_for_gpu(const json_t *devices, const struct spec *spec);
 
 /* ERR_UNSUPPORTED when a job is for a GPU and none has room for it: the need, what is free, the largest batch, and how it would
- * go to the processor if that offers what it wants. */
+ * go to the processor if that offers what it wants and has the memory. */
 int room_check(const json_t *devices, const struct spec *spec, const struct plan *plan, struct err *err);
 
 /* For sched_ask_room. */
