@@ -152,12 +152,13 @@ static json_t *answer_json_of(const char *name, const struct gpu_profile *profil
                               int64_t free_bytes, int largest_batch) {
     char compute[16];
     snprintf(compute, sizeof compute, "%d.%d", profile->compute / 10, profile->compute % 10);
-    return json_pack("{s:s, s:s, s:s, s:b, s:{s:I, s:I, s:I, s:I, s:I, s:I}, s:I, s:i}", "name", name, "device", profile->device,
-                     "compute", compute, "fits", (int)(need->total_bytes <= profile->memory_bytes), "need", "train_bytes",
-                     (json_int_t)need->train_bytes, "evaluate_bytes", (json_int_t)need->evaluate_bytes, "data_bytes",
-                     (json_int_t)need->data_bytes, "workspace_bytes", (json_int_t)need->workspace_bytes, "context_bytes",
-                     (json_int_t)need->context_bytes, "total_bytes", (json_int_t)need->total_bytes, "free_bytes",
-                     (json_int_t)free_bytes, "largest_batch", largest_batch);
+    return json_pack("{s:s, s:s, s:s, s:b, s:{s:I, s:I, s:I, s:I, s:I, s:I}, s:I, s:I, s:i}", "name", name, "device",
+                     profile->device, "compute", compute, "fits", (int)(need->total_bytes <= profile->memory_bytes), "need",
+                     "train_bytes", (json_int_t)need->train_bytes, "evaluate_bytes", (json_int_t)need->evaluate_bytes,
+                     "data_bytes", (json_int_t)need->data_bytes, "workspace_bytes", (json_int_t)need->workspace_bytes,
+                     "context_bytes", (json_int_t)need->context_bytes, "total_bytes", (json_int_t)need->total_bytes,
+                     "memory_bytes", (json_int_t)profile->memory_bytes, "free_bytes", (json_int_t)free_bytes, "largest_batch",
+                     largest_batch);
 }
 
 /* Too little memory is an answer here, not a failure. */
@@ -179,9 +180,19 @@ int room_answer(const json_t *devices, const char *name, const struct spec *spec
     if (spec->backend != BACKEND_AUTO && spec->backend != BACKEND_CUDNN)
         return err_at(err, ERR_UNSUPPORTED, "/backend", "backend \"%s\" does not compute on a GPU; use \"auto\" or \"cudnn\"",
                       spec_backend_name(spec->backend));
+    if (strcmp(spec->device, "auto") != 0 && strcmp(spec->device, name) != 0)
+        return err_at(err, ERR_UNSUPPORTED, "/device",
+                      "the job is for device \"%s\", not for the GPU \"%.40s\"; leave \"device\" out to plan for any",
+                      spec->device, name);
     if (find_profile(devices, name, &profile, &free_bytes, err) < 0 || need_of(&job, &profile, &need, err) < 0)
         return -1;
     int largest = gpu_largest_batch(&job, profile.memory_bytes, profile.memory_bytes);
     *ret_answer = largest >= 0 ? answer_json_of(name, &profile, &need, free_bytes, largest) : NULL;
     return *ret_answer != NULL ? 0 : err_set(err, ERR_MEMORY, "cannot plan for a GPU: out of memory");
+}
+
+const char *room_gpu(const json_t *devices, const struct spec *spec, const struct plan *plan) {
+    struct err why = {0};
+    const json_t *device = room_is_for_gpu(devices, spec) ? find_room(devices, spec, plan, &why) : NULL;
+    return json_string_value(json_object_get(device, "id"));
 }

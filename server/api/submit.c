@@ -112,21 +112,21 @@ static json_t *dry_run_json(const struct spec *spec, const struct plan *plan, bo
     return found;
 }
 
-/* The same with what a GPU, one of ours or another, would have to do. */
-static int add_gpu(struct request *request, const char *gpu, const struct spec *spec, const struct plan *plan, json_t *found,
-                   struct err *err) {
-    json_t *answer = NULL, *devices = sched_devices(request->api->options.sched);
-    int failed = room_answer(json_object_get(devices, "items"), gpu, spec, plan, &answer, err);
-    json_decref(devices);
-    if (failed == 0 && json_object_set_new(found, "gpu", answer) != 0)
+/* The same with what a GPU would have to do: the one that is asked for, one of ours or another; else the one that would take the
+ * job, if any would. */
+static int add_gpu(struct request *request, const struct spec *spec, const struct plan *plan, json_t *found, struct err *err) {
+    json_t *answer = NULL, *state = sched_devices(request->api->options.sched), *devices = json_object_get(state, "items");
+    const char *asked = target_param(&request->target, "gpu"), *gpu = asked != NULL ? asked : room_gpu(devices, spec, plan);
+    int failed = gpu != NULL ? room_answer(devices, gpu, spec, plan, &answer, err) : 0;
+    json_decref(state);
+    if (answer != NULL && json_object_set_new(found, "gpu", answer) != 0)
         failed = err_set(err, ERR_MEMORY, "cannot plan for a GPU: out of memory");
     return failed;
 }
 
 static int answer_dry_run(struct request *request, const struct spec *spec, const struct plan *plan, struct err *err) {
-    const char *gpu = target_param(&request->target, "gpu");
     json_t *found = dry_run_json(spec, plan, target_param(&request->target, "format") != NULL);
-    if (found == NULL || gpu == NULL || add_gpu(request, gpu, spec, plan, found, err) == 0)
+    if (found == NULL || add_gpu(request, spec, plan, found, err) == 0)
         return answer_json(request, MHD_HTTP_OK, found, err);
     json_decref(found);
     return -1;

@@ -96,9 +96,12 @@ int room_check(const json_t *devices, const struct spec *spec, const struct plan
 bool room_for_job(void *api, const struct job *job, const json_t *device);
 
 /* What a job would need on a GPU: one of devices by its id, or a built-in profile by its name. ERR_FIELD when there is none, with
- * the nearest name; ERR_UNSUPPORTED when it computes in another precision. *ret_answer, as openapi.yaml shows GpuPlan, is a new
- * reference. */
+ * the nearest name; ERR_UNSUPPORTED when it computes in another precision, or the job is for another device. *ret_answer, as
+ * openapi.yaml shows GpuPlan, is a new reference. */
 int room_answer(const json_t *devices, const char *name, const struct spec *spec, const struct plan *plan, json_t **ret_answer,
                 struct err *err);
+
+/* The id of the first GPU with room for a job that would go to one; NULL for others. Borrowed. */
+const char *room_gpu(const json_t *devices, const struct spec *spec, const struct plan *plan);
 
 #endif

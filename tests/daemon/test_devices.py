@@ -368,6 +368,15 @@ def test_a_drained_gpu_has_no_room_while_another_works(make_gpus, problem):
     assert small.wait_for(waiting, "succeeded")["device"] == "GPU-b"
 
 
+def test_a_dry_run_tells_the_gpu_that_would_take_the_job(make_gpus, contract):
+    small = make_gpus(probe="small")
+    medium = {"dataset": "fashion-mnist", "model": "resnet18", "batch_size": 512}
+    plan = contract.check(small.post("/v1/jobs?dry_run=true", medium)).json()["gpu"]
+    assert plan["name"] == "GPU-b" and plan["fits"] and plan["memory_bytes"] == 80 << 30
+    assert small.post("/v1/jobs?dry_run=true", {**medium, "device": "GPU-b"}).json()["gpu"] == plan
+    assert "gpu" not in contract.check(small.post("/v1/jobs?dry_run=true", {**medium, "device": "cpu"})).json()
+
+
 def test_plan_for_any_gpu(gpus, contract, problem):
     spec = {"dataset": "fashion-mnist", "model": "resnet18", "batch_size": 128, "precision": "bf16"}
     plan = contract.check(gpus.post("/v1/jobs?dry_run=true&gpu=h100", spec)).json()["gpu"]
@@ -379,6 +388,9 @@ def test_plan_for_any_gpu(gpus, contract, problem):
     assert own["device"] == "fake GPU" and own["free_bytes"] == 79 << 30 and own["need"]["train_bytes"] == need["train_bytes"]
     problem(gpus.post("/v1/jobs?dry_run=true&gpu=t4", spec), 422, "unsupported-here", "/precision")
     problem(gpus.post("/v1/jobs?dry_run=true&gpu=h100", {**spec, "backend": "onednn"}), 422, "unsupported-here", "/backend")
+    for device in ("cpu", "GPU-c"):
+        problem(gpus.post("/v1/jobs?dry_run=true&gpu=h100", {**spec, "device": device}), 422, "unsupported-here", "/device")
+    assert gpus.post("/v1/jobs?dry_run=true&gpu=GPU-b", {**spec, "device": "GPU-b"}).json()["gpu"]["name"] == "GPU-b"
     unknown = problem(gpus.post("/v1/jobs?dry_run=true&gpu=h10", spec), 400, "invalid-field", "?gpu")
     assert "did you mean" in unknown["errors"][0]["detail"]
     problem(gpus.post("/v1/jobs?gpu=h100", spec), 400, "invalid-field", "?gpu")
