@@ -8,15 +8,18 @@
 #include "client/problem.h"
 #include "common/json.h"
 
-enum { DOES_NOT_FIT = 1, UNPROCESSABLE = 422 };
+enum { DOES_NOT_FIT = 1, UNPROCESSABLE = 422, BATCH_MOST = 4096 }; /* the most that a job's batch_size may be */
 
 /* A job that is planned for one device after the other. */
 struct planning {
     const struct client *client;
     char *text; /* its description */
     size_t size;
+    const json_t *spec; /* the same; NULL: no JSON, which the server tells */
     struct table table; /* of the devices */
     bool fits;          /* on one of them */
+    int rows;           /* devices on which it may run */
+    bool gpu_takes;     /* one of them is a GPU that gets jobs */
 };
 
 static int out_of_memory(void) {
@@ -78,15 +81,19 @@ static int print_gpu(const struct client *client, const json_t *gpu) {
                 {"workspace of cuDNN", "need.workspace_bytes"},
                 {"CUDA itself, about", "need.context_bytes"},
                 {"all together", "need.total_bytes"},
-                {"free", "free_bytes"}};
+                {"memory of the card", "memory_bytes"}};
     struct table table;
+    int64_t largest = field_int(gpu, "largest_batch");
     char title[160], batch[FORMAT_MAX];
     snprintf(title, sizeof title, "%s (compute capability %s)", field_text(gpu, "device"), field_text(gpu, "compute"));
     table_init(&table, "lr");
     table_row(&table, (const char *[]){title, ""});
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
         add_bytes(&table, rows[i].what, gpu, rows[i].field);
-    table_row(&table, (const char *[]){"largest batch_size", format_count(batch, field_int(gpu, "largest_batch"))});
+    if (field_int(gpu, "free_bytes") < field_int(gpu, "memory_bytes"))
+        add_bytes(&table, "free of that", gpu, "free_bytes");
+    const char *what = largest == BATCH_MOST ? "largest batch_size (the most there is)" : "largest batch_size";
+    table_row(&table, (const char *[]){what, format_count(batch, largest)});
     int code = client_table(client, &table);
     if (code == 0)
         printf("%s\n", field_true(gpu, "fits") ? "The job fits." : "The job does not fit.");
@@ -106,27 +113,27 @@ static int plan_one(struct planning *planning, const char *name) {
 
 /* --- the devices of the server --- */
 
-static void add_row(struct planning *planning, const json_t *device, const char *needs, const char *free_text,
-                    const char *largest, bool fits) {
+static void add_row(struct planning *planning, const json_t *device, const char *needs, const char *memory, const char *largest,
+                    bool fits) {
     planning->fits = planning->fits || fits;
-    table_row(&planning->table, (const char *[]){field_text(device, "id"), field_text(device, "name"), needs, free_text, largest,
+    table_row(&planning->table, (const char *[]){field_text(device, "id"), field_text(device, "name"), needs, memory, largest,
                                                  fits ? "yes" : "no"});
 }
 
 static int add_gpu(struct planning *planning, const json_t *device) {
     json_t *answer = NULL;
-    char needs[FORMAT_MAX] = "-", free_text[FORMAT_MAX] = "-", largest[FORMAT_MAX] = "-";
+    char needs[FORMAT_MAX] = "-", memory[FORMAT_MAX], largest[FORMAT_MAX] = "-";
     int code = ask(planning, field_text(device, "id"), &answer);
     const json_t *gpu = json_object_get(answer, "gpu");
     if (gpu != NULL && planning->client->json)
         code = print_line(gpu);
     if (gpu != NULL) {
         format_bytes(needs, (double)field_int(gpu, "need.total_bytes"));
-        format_bytes(free_text, (double)field_int(gpu, "free_bytes"));
         format_count(largest, field_int(gpu, "largest_batch"));
     }
     if (code == 0)
-        add_row(planning, device, needs, free_text, largest, field_true(gpu, "fits"));
+        add_row(planning, device, needs, format_bytes(memory, (double)field_int(device, "memory_bytes")), largest,
+                field_true(gpu, "fits"));
     json_decref(answer);
     return code;
 }
@@ -146,27 +153,73 @@ static int add_processor(struct planning *planning, const json_t *device) {
     return code;
 }
 
-static int plan_all(struct planning *planning) {
-    json_t *body = NULL;
-    const json_t *device, *devices;
-    size_t i;
-    int code = client_get(planning->client, "/v1/devices", &body), gpus = 0;
-    devices = json_object_get(body, "items");
-    table_init(&planning->table, "llrrrl");
-    table_row(&planning->table, (const char *[]){"DEVICE", "NAME", "NEEDS", "FREE", "LARGEST BATCH", "FITS"});
-    json_array_foreach(devices, i, device) {
-        if (code == 0 && field_text(device, "compute")[0] != '\0') {
-            code = add_gpu(planning, device);
-            gpus++;
+static bool is_gpu(const json_t *device) {
+    return field_text(device, "compute")[0] != '\0';
+}
+
+/* Whether a field of the job is left to the server, or names this. */
+static bool wants(const struct planning *planning, const char *field, const char *name) {
+    const char *wanted = field_text(planning->spec, field);
+    return wanted[0] == '\0' || strcmp(wanted, "auto") == 0 || strcmp(wanted, name) == 0;
+}
+
+/* Whether a device has what the job names: as the server looks at it. */
+static bool offers(const struct planning *planning, const json_t *device) {
+    const char *wanted = field_text(planning->spec, "precision");
+    const json_t *backend, *precision;
+    size_t i, k;
+    if (!wants(planning, "device", field_text(device, "id")))
+        return false;
+    json_array_foreach(json_object_get(device, "backends"), i, backend) {
+        if (!wants(planning, "backend", field_text(backend, "name")))
+            continue;
+        json_array_foreach(json_object_get(backend, "precisions"), k, precision) {
+            const char *name = json_string_value(precision);
+            if (name != NULL && strcmp(wanted[0] != '\0' ? wanted : "f32", name) == 0)
+                return true;
         }
     }
+    return false;
+}
+
+/* A row for each device of a kind on which the job may run. Returns 0 or the exit code. */
+static int add_devices(struct planning *planning, const json_t *devices, bool gpus) {
+    const json_t *device;
+    size_t i;
+    int code = 0;
     json_array_foreach(devices, i, device) {
-        if (code == 0 && gpus == 0)
-            code = add_processor(planning, device);
+        if (code != 0 || is_gpu(device) != gpus || !offers(planning, device))
+            continue;
+        code = gpus ? add_gpu(planning, device) : add_processor(planning, device);
+        planning->rows++;
+        planning->gpu_takes = planning->gpu_takes || (gpus && strcmp(field_text(device, "state"), "drained") != 0);
     }
-    if (code == 0 && json_array_size(devices) == 0)
+    return code;
+}
+
+/* Where no device takes the job, the server says why. */
+static int explain(struct planning *planning, const json_t *devices) {
+    json_t *answer = NULL;
+    if (json_array_size(devices) == 0)
         client_say(planning->client, "The server has not found its devices yet; name a GPU with --gpu.");
-    if (code == 0 && !planning->client->json)
+    int code = json_array_size(devices) > 0 ? ask(planning, NULL, &answer) : 0;
+    json_decref(answer);
+    return code;
+}
+
+static int plan_all(struct planning *planning) {
+    json_t *body = NULL;
+    int code = client_get(planning->client, "/v1/devices", &body);
+    const json_t *devices = json_object_get(body, "items");
+    table_init(&planning->table, "llrrrl");
+    table_row(&planning->table, (const char *[]){"DEVICE", "NAME", "NEEDS", "MEMORY", "LARGEST BATCH", "FITS"});
+    if (code == 0)
+        code = add_devices(planning, devices, true);
+    if (code == 0 && !planning->gpu_takes) /* a processor is for what no GPU takes */
+        code = add_devices(planning, devices, false);
+    if (code == 0 && planning->rows == 0)
+        code = explain(planning, devices);
+    if (code == 0 && planning->rows > 0 && !planning->client->json)
         code = client_table(planning->client, &planning->table);
     else
         table_done(&planning->table);
@@ -178,8 +231,11 @@ int command_plan(struct client *client) {
     struct planning planning = {.client = client};
     const char *name = client->args->option[OPTION_GPU];
     int code = client_description(client, &planning.text, &planning.size);
+    json_t *spec = code == 0 ? json_parse(planning.text, planning.size, NULL) : NULL;
+    planning.spec = spec;
     if (code == 0)
         code = name != NULL ? plan_one(&planning, name) : plan_all(&planning);
+    json_decref(spec);
     free(planning.text);
     return code == 0 && !planning.fits ? DOES_NOT_FIT : code;
 }

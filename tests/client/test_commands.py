@@ -459,9 +459,11 @@ GPU = {"id": "GPU-a", "name": "NVIDIA H100", "threads": 1, "memory_bytes": 80 <<
        "backends": [{"name": "cudnn", "version": "9.19.0", "precisions": ["f32", "bf16", "tf32"]}],
        "telemetry": {"temperature_c": 61.4, "utilization": 0.93, "power_w": None, "memory_used_bytes": 4 << 30},
        "self_check": {"passed": True, "at": "2026-11-24T08:00:00.000000Z", "driver": "580.65.06", "features": []}}
+OLDER = {**GPU, "id": "GPU-c", "state": "ready", "job": None, "backends": [{"name": "cudnn", "version": "9.19.0", "precisions": ["f32"]}]}
 DRAINED = {**GPU, "id": "GPU-b", "state": "drained", "job": None, "reason": "it fell off the bus", "telemetry": None, "self_check": None}
 CPU = {**GPU, "id": "cpu", "name": "AMD EPYC", "compute": None, "driver": None, "memory_bytes": 8 << 30, "memory_free_bytes": None, "note": None,
-       "state": "ready", "job": None, "telemetry": None, "self_check": None}
+       "state": "ready", "job": None, "telemetry": None, "self_check": None,
+       "backends": [{"name": "onednn", "version": "2.6.3", "precisions": ["f32", "bf16"]}]}
 
 
 def test_gpus(fake, client):
@@ -481,8 +483,8 @@ def test_gpus(fake, client):
 def gpu_plan(fits, **changes):
     need = {"train_bytes": 3 << 30, "evaluate_bytes": 1 << 30, "data_bytes": 200 << 20, "workspace_bytes": 512 << 20,
             "context_bytes": 700 << 20, "total_bytes": 6 << 30}
-    return {"gpu": {"name": "h100", "device": "NVIDIA H100", "compute": "9.0", "fits": fits, "need": need, "free_bytes": 79 << 30,
-                    "largest_batch": 4096, **changes}, "memory_bytes": 5 << 30}
+    return {"gpu": {"name": "h100", "device": "NVIDIA H100", "compute": "9.0", "fits": fits, "need": need, "memory_bytes": 80 << 30,
+                    "free_bytes": 80 << 30, "largest_batch": 4096, **changes}, "memory_bytes": 5 << 30}
 
 
 @pytest.mark.parametrize("fits, code, words", [(True, 0, "The job fits.\n"), (False, 1, "The job does not fit.\n")])
@@ -491,10 +493,14 @@ def test_plan_for_a_gpu(fake, client, fits, code, words):
     result = client("plan", "-", "--gpu", "h100", stdin="{}")
     lines = [line.split() for line in result.stdout.splitlines()]
     assert result.returncode == code and result.stdout.endswith(words) and result.stdout.startswith("NVIDIA H100 (compute capability 9.0)")
-    assert ["to", "train", "3.0", "GiB"] in lines and ["all", "together", "6.0", "GiB"] in lines and ["largest", "batch_size", "4,096"] in lines
+    assert ["to", "train", "3.0", "GiB"] in lines and ["all", "together", "6.0", "GiB"] in lines and ["memory", "of", "the", "card", "80.0", "GiB"] in lines
+    assert "free" not in result.stdout and ["largest", "batch_size", "(the", "most", "there", "is)", "4,096"] in lines
     assert fake.requests("POST", "/v1/jobs")[0][1] == "/v1/jobs?dry_run=true&gpu=h100"
     result = client("plan", "-", "--gpu", "h100", "--json", stdin="{}")
     assert result.returncode == code and json.loads(result.stdout) == gpu_plan(fits)["gpu"]
+    fake.on("POST", "/v1/jobs", gpu_plan(fits, free_bytes=7 << 30, largest_batch=512))
+    lines = [line.split() for line in client("plan", "-", "--gpu", "GPU-a", stdin="{}").stdout.splitlines()]
+    assert ["free", "of", "that", "7.0", "GiB"] in lines and ["largest", "batch_size", "512"] in lines
 
 
 def test_plan_for_the_servers_devices(fake, client):
@@ -504,10 +510,34 @@ def test_plan_for_the_servers_devices(fake, client):
     result = client("plan", "-", stdin="{}")
     assert result.returncode == 0 and "no bf16 there" in result.stderr
     lines = result.stdout.splitlines()
-    assert lines[1].split() == ["GPU-a", "NVIDIA", "H100", "-", "-", "-", "no"]
-    assert lines[2].split() == ["GPU-b", "NVIDIA", "H100", "6.0", "GiB", "79.0", "GiB", "4,096", "yes"] and len(lines) == 3
+    assert lines[1].split() == ["GPU-a", "NVIDIA", "H100", "-", "80.0", "GiB", "-", "no"]
+    assert lines[2].split() == ["GPU-b", "NVIDIA", "H100", "6.0", "GiB", "80.0", "GiB", "4,096", "yes"] and len(lines) == 3
     fake.on("POST", "/v1/jobs", problem(400, "invalid-field", "no"))
     assert client("plan", "-", stdin="{}").returncode == 2
+
+
+@pytest.mark.parametrize("gpus, spec, rows", [
+    ([GPU, OLDER], {}, ["GPU-a", "GPU-c"]),
+    ([GPU, OLDER], {"precision": "bf16"}, ["GPU-a"]),
+    ([OLDER], {"precision": "bf16"}, ["cpu"]),
+    ([GPU, OLDER], {"device": "cpu"}, ["cpu"]),
+    ([GPU, OLDER], {"device": "GPU-c"}, ["GPU-c"]),
+    ([GPU, OLDER], {"backend": "onednn"}, ["cpu"]),
+    ([DRAINED], {}, ["GPU-b", "cpu"]),
+    ([DRAINED], {"backend": "cudnn"}, ["GPU-b"]),
+])
+def test_plan_shows_the_devices_on_which_the_job_may_run(fake, client, gpus, spec, rows):
+    fake.on("GET", "/v1/devices", {"items": [CPU, *gpus], "state": "ready", "reason": None})
+    fake.on("POST", "/v1/jobs", gpu_plan(True))
+    result = client("plan", "-", stdin=json.dumps(spec))
+    assert result.returncode == 0 and [line.split()[0] for line in result.stdout.splitlines()[1:]] == rows
+
+
+def test_plan_for_a_device_that_is_not_there_is_the_servers_refusal(fake, client):
+    fake.on("GET", "/v1/devices", {"items": [CPU, GPU], "state": "ready", "reason": None})
+    fake.on("POST", "/v1/jobs", problem(422, "unsupported-here", "no such device"))
+    result = client("plan", "-", stdin='{"device": "gpu"}')
+    assert result.returncode == 1 and result.stdout == "" and "no such device" in result.stderr
 
 
 def test_plan_without_gpus(fake, client):
