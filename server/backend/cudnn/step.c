@@ -1,4 +1,4 @@
-/* Steps: one copy to the device, the programs, one copy back, one wait. */
+/* Steps: copies to the device (images only where they come from the host), the programs, one copy back, one wait. */
 #include <string.h>
 
 #include "server/backend/cudnn/core.h"
