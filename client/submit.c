@@ -127,13 +127,16 @@ static int submit(const struct client *client, const char *path, const char *key
 
 /* --- what came back --- */
 
+/* The memory is that of the GPU which would take the job, if one would. */
 static int print_dry_run(const struct client *client, const json_t *answer) {
     char parameters[FORMAT_MAX], flops[FORMAT_MAX], memory[FORMAT_MAX], steps[FORMAT_MAX];
+    const json_t *gpu = json_object_get(answer, "gpu");
+    double bytes = (double)(gpu != NULL ? field_int(gpu, "need.total_bytes") : field_int(answer, "memory_bytes"));
     int code = results_print_graph(client, json_object_get(answer, "graph"));
     if (code == 0)
-        printf("\n%s parameters, %s FLOPs an image, about %s of memory, %s steps an epoch\n",
+        printf("\n%s parameters, %s FLOPs an image, about %s of memory on %s, %s steps an epoch\n",
                format_count(parameters, field_int(answer, "parameters")), format_flops(flops, (double)field_int(answer, "flops")),
-               format_bytes(memory, (double)field_int(answer, "memory_bytes")),
+               format_bytes(memory, bytes), gpu != NULL ? "a GPU" : "the processor",
                format_count(steps, field_int(answer, "steps_per_epoch")));
     return code;
 }

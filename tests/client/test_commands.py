@@ -96,8 +96,10 @@ def test_submit_dry_run_shows_the_network(fake, client):
     assert result.returncode == 0
     assert fake.asked[0][1] == "/v1/jobs?dry_run=true" and "Idempotency-Key" not in fake.asked[0][2]
     assert "conv1  conv  16x32x32         432  884.7 k" in result.stdout
-    assert "272,474 parameters, 81.6 M FLOPs an image, about 3.0 MiB of memory, 469 steps an epoch" in result.stdout
+    assert "272,474 parameters, 81.6 M FLOPs an image, about 3.0 MiB of memory on the processor, 469 steps an epoch" in result.stdout
     assert json.loads(client("submit", "--dry-run", "--json", "-", stdin="{}").stdout)["graph"] == graph
+    fake.on("POST", "/v1/jobs", {"graph": graph, "steps_per_epoch": 469, **gpu_plan(True)})
+    assert "about 6.0 GiB of memory on a GPU, 469 steps" in client("submit", "--dry-run", "-", stdin="{}").stdout
 
 
 @pytest.mark.parametrize("stdin, args, text", [
