@@ -20,6 +20,7 @@ void gpu_init(struct gpu *gpu) {
     assert_int_equal(gpu_driver_open(&gpu->driver, NULL), 0);
     MUST(gpu->driver.cuInit(0));
     MUST(gpu->driver.cuDeviceGet(&gpu->device, 0));
+    MUST(gpu->driver.cuDevicePrimaryCtxSetFlags(gpu->device, CU_CTX_SCHED_BLOCKING_SYNC));
     MUST(gpu->driver.cuDevicePrimaryCtxRetain(&context, gpu->device));
     MUST(gpu->driver.cuCtxSetCurrent(context));
     MUST(gpu->driver.cuStreamCreate(&gpu->stream, CU_STREAM_NON_BLOCKING));

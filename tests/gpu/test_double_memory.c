@@ -104,6 +104,14 @@ static void context_leaked(void) {
     gpu_done(&gpu);
 }
 
+static void context_that_spins(void) {
+    struct gpu gpu;
+    gpu_init(&gpu);
+    CUcontext context;
+    gpu.driver.cuDevicePrimaryCtxSetFlags(0, CU_CTX_SCHED_SPIN);
+    gpu.driver.cuDevicePrimaryCtxRetain(&context, 0);
+}
+
 static void pinned_in_flight(void) {
     CUdeviceptr at;
     struct gpu gpu = gpu_with_memory(&at);
@@ -221,6 +229,7 @@ static void rules_are_broken(void **unused) {
     expect(not_the_device, NULL, "is no address of the device");
     expect(device_as_host, NULL, "takes an address of the host");
     expect(leaked, NULL, "a block of 256 bytes was never freed");
+    expect(context_that_spins, NULL, "would keep a processor busy");
     expect(pinned_leaked, NULL, "100 bytes of pinned memory were never freed");
     expect(context_leaked, NULL, "the context of device 0 was never released");
     expect(pinned_in_flight, NULL, "the host wrote pinned memory that a copy which is still queued reads: byte 0 of 256");

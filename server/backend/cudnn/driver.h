@@ -22,6 +22,7 @@
     X(cuDeviceGetUuid_v2)          \
     X(cuDeviceGetAttribute)        \
     X(cuDeviceTotalMem)            \
+    X(cuDevicePrimaryCtxSetFlags)  \
     X(cuDevicePrimaryCtxRetain)    \
     X(cuDevicePrimaryCtxRelease)   \
     X(cuCtxSetCurrent)             \

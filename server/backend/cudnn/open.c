@@ -40,9 +40,12 @@ static int find(struct backend *backend, const char *device_id, struct err *err)
     return gpu_describe(&backend->driver, (int)backend->device, &backend->info, err);
 }
 
+/* Who waits for the device sleeps: by default a wait keeps a processor busy that others may need. */
 static int take_context(struct backend *backend, struct err *err) {
     struct gpu_driver *driver = &backend->driver;
-    if (core_check(backend, driver->cuDevicePrimaryCtxRetain(&backend->context, backend->device), "open a context", err) < 0 ||
+    if (core_check(backend, driver->cuDevicePrimaryCtxSetFlags(backend->device, CU_CTX_SCHED_BLOCKING_SYNC), "open a context",
+                   err) < 0 ||
+        core_check(backend, driver->cuDevicePrimaryCtxRetain(&backend->context, backend->device), "open a context", err) < 0 ||
         core_check(backend, driver->cuCtxSetCurrent(backend->context), "open a context", err) < 0 ||
         core_check(backend, driver->cuStreamCreate(&backend->stream, CU_STREAM_NON_BLOCKING), "make a stream", err) < 0 ||
         core_check(backend, driver->cuEventCreate(&backend->began, CU_EVENT_DEFAULT), "make an event", err) < 0)

@@ -194,11 +194,20 @@ static CUresult attribute(int *ret_value, CUdevice_attribute wanted, CUdevice de
 
 /* --- primary contexts --- */
 
+static CUresult set_flags(CUdevice device, unsigned int flags) {
+    CUresult result = check("cuDevicePrimaryCtxSetFlags", device);
+    if (result == CUDA_SUCCESS)
+        state()->flags[device] = flags;
+    return result;
+}
+
 static CUresult retain(CUcontext *ret_context, CUdevice device) {
     static struct CUctx_st contexts[DEVICES_MAX];
     CUresult result = check("cuDevicePrimaryCtxRetain", device);
     if (result != CUDA_SUCCESS)
         return result;
+    if ((state()->flags[device] & CU_CTX_SCHED_MASK) != CU_CTX_SCHED_BLOCKING_SYNC)
+        violation("cuDevicePrimaryCtxRetain: waits for device %d would keep a processor busy", (int)device);
     if (fault_context())
         return call_end("cuDevicePrimaryCtxRetain", CUDA_ERROR_DEVICE_UNAVAILABLE);
     state()->retained[device]++;
@@ -242,6 +251,7 @@ void device_fill(struct gpu_driver *driver) {
     driver->cuDeviceGetUuid_v2 = uuid;
     driver->cuDeviceTotalMem = total;
     driver->cuDeviceGetAttribute = attribute;
+    driver->cuDevicePrimaryCtxSetFlags = set_flags;
     driver->cuDevicePrimaryCtxRetain = retain;
     driver->cuDevicePrimaryCtxRelease = release;
     driver->cuCtxSetCurrent = set_current;

@@ -331,6 +331,7 @@ struct state {
     bool initialized;
     CUdevice current; /* whose context is current; -1: none */
     int retained[DEVICES_MAX];
+    unsigned flags[DEVICES_MAX]; /* of primary contexts */
     size_t used[DEVICES_MAX];
     struct {
         unsigned char *addresses, *shadow; /* the two reservations */
