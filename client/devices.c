@@ -115,8 +115,13 @@ static void say_more(const struct client *client, const json_t *device) {
         client_say(client, "%s: %s", id, reason);
     if (note[0] != '\0')
         client_say(client, "%s: %s", id, note);
-    json_array_foreach(json_object_get(device, "unusable"), i, item)
-        client_say(client, "%s cannot use %s: %s", id, field_text(item, "name"), field_text(item, "reason"));
+    json_array_foreach(json_object_get(device, "unusable"), i, item) {
+        const char *name = field_text(item, "name");
+        if (strcmp(id, "cpu") == 0 && strcmp(name, "cudnn") == 0) /* the processor lists what told no device */
+            client_say(client, "No GPU: %s", field_text(item, "reason"));
+        else
+            client_say(client, "%s cannot use %s: %s", id, name, field_text(item, "reason"));
+    }
 }
 
 static int list(const struct client *client) {

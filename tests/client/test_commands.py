@@ -443,13 +443,13 @@ def test_receipt(fake, client):
 def test_catalogue(fake, client):
     device = {"id": "cpu", "name": "AMD EPYC", "threads": 2, "memory_bytes": 8 << 30, "state": "ready", "job": None,
               "backends": [{"name": "onednn", "version": "2.6.3", "precisions": ["f32", "bf16"]}],
-              "unusable": [{"name": "cudnn", "reason": "no driver"}]}
+              "unusable": [{"name": "cudnn", "reason": "no driver"}, {"name": "ref", "reason": "not installed"}]}
     fake.on("GET", "/v1/devices", {"items": [device], "state": "ready", "reason": None})
     fake.on("GET", "/v1/presets", {"items": [{"name": "resnet20", "title": "ResNet-20", "paper": "He et al. 2015", "residual": True}]})
     fake.on("GET", "/v1/version", {"version": "0.1.0", "api": 1, "sqlite": "3.40.1", "microhttpd": "0.9.75"})
     devices, datasets, presets, version = client("devices"), client("datasets"), client("presets"), client("version")
     assert "cpu     ready        2  8.0 GiB  AMD EPYC  onednn 2.6.3 (f32 bf16)" in devices.stdout
-    assert devices.stderr == "cpu cannot use cudnn: no driver\n"
+    assert devices.stderr == "No GPU: no driver\ncpu cannot use ref: not installed\n"
     assert "fashion-mnist  yes    1x28x28       10  60,000  10,000  Fashion-MNIST" in datasets.stdout
     assert "resnet20  yes       ResNet-20  He et al. 2015" in presets.stdout
     assert "server  0.1.0 (API 1, SQLite 3.40.1, libmicrohttpd 0.9.75)" in version.stdout and version.stdout.startswith("client  0.1.0")

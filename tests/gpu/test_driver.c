@@ -375,7 +375,8 @@ static void test_no_driver(void **state) {
         print_message("skipped: this machine has an NVIDIA driver\n");
         skip();
     }
-    refused(scene, ERR_UNAVAILABLE, "no NVIDIA driver: libcuda.so.1: cannot open shared object file", "install the driver");
+    refused(scene, ERR_UNAVAILABLE, "no NVIDIA driver: libcuda.so.1: cannot open shared object file",
+            "or in a container start it with GPUs (--gpus all)");
     /* With the real cuDNN, where the loader finds it. */
     scene = (struct scene){.without = "libcuda.so.1", .without_too = "libcudnn.so.9"};
     refused(scene, ERR_UNAVAILABLE, "no NVIDIA driver", "--gpus all");

@@ -37,7 +37,7 @@ static void *open_cuda(struct gpu_driver *driver, struct err *err) {
     void *library = keep(driver, "libcuda.so.1", reason);
     if (library == NULL)
         err_set(err, ERR_UNAVAILABLE,
-                "no NVIDIA driver: %s; install the driver of the GPU, and start a container with GPUs (--gpus all)", reason);
+                "no NVIDIA driver: %s; install the driver of the GPU, or in a container start it with GPUs (--gpus all)", reason);
     return library;
 }
 
