@@ -1,4 +1,6 @@
 """Data sets: announced, sent in pieces, imported, listed, trained on, looked into, renamed, deleted."""
+import http.client
+
 import pytest
 from datasets import BYTES, TRAIN, add, announce, announcement, archive, flowers, send, settled, show
 
@@ -107,14 +109,27 @@ def test_an_unfinished_one_cannot_be_trained_on(service, data, problem):
     assert service.delete(f"/v1/datasets/{dataset['id']}").status_code == 204
 
 
+def answer_to_chunks(service, path):
+    """The status for a body without a length, of which nothing is sent."""
+    name, port = service.host.rsplit(":", 1)
+    connection = http.client.HTTPConnection(name, int(port), timeout=30)
+    connection.putrequest("PATCH", path)
+    for header, value in {**BYTES, "Transfer-Encoding": "chunked"}.items():
+        connection.putheader(header, value)
+    connection.endheaders()
+    status = connection.getresponse().status
+    connection.close()
+    return status
+
+
 def test_offsets(service, data, problem):
     dataset = announce(service, data, "pieces")
     content = f"/v1/datasets/{dataset['id']}/content"
     assert send(service, dataset, data, 0, 1000).json()["upload"]["offset"] == 1000
     assert "offset=1000" in problem(send(service, dataset, data, 0, 10), 409, "conflict", "?offset")["detail"]
-    problem(send(service, dataset, data, 2000), 409, "conflict", "?offset")
+    problem(send(service, dataset, data, 2000, 2010), 409, "conflict", "?offset")
     problem(service.request("PATCH", content, data=b"x", headers=BYTES), 400, "invalid-field", "?offset")
-    problem(service.request("PATCH", content + "?offset=1000", data=iter([b"x"]), headers=BYTES), 400, "invalid-request", "Content-Length")
+    assert answer_to_chunks(service, content + "?offset=1000") == 400
     problem(service.request("PATCH", content + "?offset=1000", data=b"x"), 415, "unsupported-media-type")
     assert announce(service, data, "pieces")["upload"]["offset"] == 1000  # announced again: goes on
     nearly = len(data) - 5

@@ -113,6 +113,13 @@ def test_a_failed_import_leaves_nothing(daemon, tmp_path):
     assert daemon.delete(f"/v1/datasets/{failed['id']}").status_code == 204
 
 
+def test_the_same_again_leaves_nothing(daemon, tmp_path):
+    first = add(daemon, archive(tmp_path))
+    again = add(daemon, archive(tmp_path, dict(sorted(flowers(8, 32).items()))), "again")
+    assert again["id"] == first["id"]
+    until(lambda: files(daemon) == [f"datasets/{first['id']}"], 30, "the second one's files to be gone")
+
+
 def test_deleting_while_it_comes(daemon, tmp_path):
     data = archive(tmp_path)
     dataset = announce(daemon, data)
@@ -156,7 +163,8 @@ def test_two_senders_of_one_do_not_mix(daemon, tmp_path, problem):
     connection.endheaders()
     connection.send(data[:10])
     until(lambda: show(daemon, dataset)["upload"]["offset"] == 10, 30, "what was sent to arrive")
-    assert "another request" in problem(send(daemon, dataset, data, 10), 409, "conflict")["detail"]
+    assert "another request" in problem(send(daemon, dataset, data, 10, 20), 409, "conflict")["detail"]
     connection.close()
-    until(lambda: send(daemon, dataset, data, 10).status_code == 200, 30, "the first one to be given up")
+    until(lambda: send(daemon, dataset, data, 10, 20).status_code == 200, 30, "the first one to be given up")
+    assert send(daemon, dataset, data, 20).status_code == 200
     assert settled(daemon, dataset)["state"] == "ready"
