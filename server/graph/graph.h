@@ -118,6 +118,10 @@ int graph_add(struct graph *graph, const struct graph_node *node, struct err *er
 /* The index of the node with a name, or -1. */
 int graph_find(const struct graph *graph, const char *name);
 
+/* Names the layers, up to three, that a pattern (a name, or with * and ?) is nearest to by edit distance: "'conv1', 'conv2'". */
+enum { GRAPH_NEAREST_N = 3, GRAPH_NEAREST_MAX = GRAPH_NEAREST_N * (GRAPH_NAME_MAX + 4) };
+void graph_nearest(const struct graph *graph, const char *pattern, char ret_text[GRAPH_NEAREST_MAX]);
+
 /* Estimated bytes that a job's training needs: activations of a batch and their gradients, weights, gradients, the optimizer's
  * state, the average. An estimate: backends plan their own memory and report the real figure. */
 int64_t graph_memory(const struct graph *graph, const struct spec *spec);

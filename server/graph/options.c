@@ -1,4 +1,5 @@
 /* Which value of an option holds for a layer, and whether every option that was set had an effect. */
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -114,29 +115,30 @@ static int distance(const char *pattern, const char *name) {
     return row[n];
 }
 
-/* Names up to three layers that a pattern is nearest to. */
-static void list_nearest(const struct graph *graph, const char *pattern, char *ret_text, size_t size) {
-    int best = GRAPH_NAME_MAX, listed = 0;
+void graph_nearest(const struct graph *graph, const char *pattern, char ret_text[GRAPH_NEAREST_MAX]) {
+    int best = INT_MAX, listed = 0;
     size_t used = 0;
+    ret_text[0] = '\0';
     for (int i = 0; i < graph->nodes_n; i++) {
         int far = distance(pattern, graph->nodes[i].name);
         best = far < best ? far : best;
     }
-    for (int i = 0; i < graph->nodes_n && listed < 3; i++)
+    for (int i = 0; i < graph->nodes_n && listed < GRAPH_NEAREST_N; i++)
         if (distance(pattern, graph->nodes[i].name) == best)
-            used += (size_t)snprintf(ret_text + used, size - used, "%s'%s'", listed++ == 0 ? "" : ", ", graph->nodes[i].name);
+            used += (size_t)snprintf(ret_text + used, GRAPH_NEAREST_MAX - used, "%s'%s'", listed++ == 0 ? "" : ", ",
+                                     graph->nodes[i].name);
 }
 
 static int refuse_unmatched(const struct builder *b, int index) {
     const struct spec_override *override = &b->model->overrides[index];
-    char pointer[64], near[3 * (GRAPH_NAME_MAX + 4)];
+    char pointer[64], near[GRAPH_NEAREST_MAX];
     if (override->stage > 0) {
         snprintf(pointer, sizeof pointer, "/model/overrides/%d/stage", index);
         return err_at(b->err, ERR_FIELD, pointer, "is %d; the preset \"%s\" has %d stages", override->stage, b->model->preset,
                       b->design->stages);
     }
     snprintf(pointer, sizeof pointer, "/model/overrides/%d/layers", index);
-    list_nearest(b->graph, override->layers, near, sizeof near);
+    graph_nearest(b->graph, override->layers, near);
     return err_at(b->err, ERR_FIELD, pointer, "is \"%s\", which no layer matches; the nearest are %s", override->layers, near);
 }
 

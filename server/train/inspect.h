@@ -55,7 +55,7 @@ int inspect_put_range(json_t *object, const float *values, size_t n);
 /* The numbers of channels, as a list. */
 json_t *inspect_channels_json(const struct inspect_channels *channels);
 
-/* The index of a node; ERR_NOT_FOUND at pointer names the nearest one. */
+/* The index of a node; ERR_NOT_FOUND at pointer names the nearest ones. */
 int inspect_find_layer(const struct inspect *inspect, const char *name, const char *pointer, struct err *err);
 
 /* An image as its data set has it, without padding: [C][H][W] of 0 to 255. pixels: [C,H,W], padded. */

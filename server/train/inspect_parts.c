@@ -87,25 +87,13 @@ json_t *inspect_channels_json(const struct inspect_channels *channels) {
     return list;
 }
 
-static const char *nearest_layer(const struct graph *graph, const char *name) {
-    const char **names = calloc((size_t)graph->nodes_n, sizeof *names);
-    if (names == NULL)
-        return NULL;
-    for (int i = 0; i < graph->nodes_n; i++)
-        names[i] = graph->nodes[i].name;
-    const char *nearest = json_nearest(name, names, (size_t)graph->nodes_n);
-    free(names);
-    return nearest;
-}
-
 int inspect_find_layer(const struct inspect *inspect, const char *name, const char *pointer, struct err *err) {
     int node = graph_find(inspect->graph, name);
     if (node >= 0)
         return node;
-    const char *nearest = nearest_layer(inspect->graph, name);
-    if (nearest == NULL)
-        return err_at(err, ERR_NOT_FOUND, pointer, "the network has no layer \"%.80s\"", name);
-    return err_at(err, ERR_NOT_FOUND, pointer, "the network has no layer \"%.80s\"; did you mean \"%s\"?", name, nearest);
+    char near[GRAPH_NEAREST_MAX];
+    graph_nearest(inspect->graph, name, near);
+    return err_at(err, ERR_NOT_FOUND, pointer, "the network has no layer \"%.80s\"; the nearest are %s", name, near);
 }
 
 static json_t *row_json(const uint8_t *row, int width) {

@@ -201,7 +201,9 @@ def test_first_images_in_the_order_of_the_predictions(job):
 
 
 def test_wrong_layers_channels_and_images(job):
-    failure(job.maps("conv1", "konv2"), "not-found", "/layers/1", "konv2", "conv2")
+    failure(job.maps("conv1", "konv2"), "not-found", "/layers/1", "konv2", "the nearest are 'conv2'")
+    failure(job.maps("stem.convolution"), "not-found", "/layers/0", "the nearest are '")
+    failure(job.maps("x" * 300), "not-found", "/layers/0", "the nearest are '")
     failure(job.maps("conv1", image=70), "not-found", "/image", "0 to 69")
     failure(job.maps("conv1", image=-1), "not-found", "/image")
     failure(job.maps(*["conv1"] * 17), "invalid-field", "/layers", "16")
