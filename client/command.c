@@ -49,7 +49,8 @@ const struct command commands[] = {
      "Queues nothing. Prints what the job in FILE needs of a GPU's memory and the\n"
      "largest batch size that fits: on the GPU that --gpu names, which the server need\n"
      "not have (a100, b200, h100, r3090, r4090, r5090, t4), else on each device of the\n"
-     "server. The exit code is 0 when the job fits (on one of them) and 1 when not.\n"
+     "server to which it may go. The exit code is 0 when the job fits (on one of them)\n"
+     "and 1 when not.\n"
      "With --json each GPU is a line.\n",
      command_plan},
     {"ls", "", 0, 0, BIT(OPTION_STATE) | BIT(OPTION_LIMIT), false, "list jobs, newest first",

@@ -1,7 +1,6 @@
 /* What the answers of inspect are made of: see inspect.h. */
 #include <math.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "common/json.h"
