@@ -19,8 +19,8 @@ extern const char selfcheck_usage[];
  *    "profile": {the device's properties, as in server/graph/profiles},
  *    "items": [{"item": "...", "passed": true, "skipped": false, "measured": 0.1, "limit": 1, "text": "..."}, ...]}
  * driver and cudnn are as the probe tells them; of another backend, "cudnn" is its version. A feature may be
- * used as all items that are about it have passed; "fused-norm" (batch norm by cuDNN) is the only one whose items may fail in a
- * check that passes. */
+ * used when all items that are about it have passed: "fused-norm" is batch norm by cuDNN, "captured-steps" steps as graphs. A
+ * device does without those that have failed, and passes all the same. */
 int selfcheck_run(int fd, const char *const *arguments);
 
 #endif
