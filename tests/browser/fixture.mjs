@@ -135,7 +135,7 @@ const GPU = { name: 'NVIDIA H100 80GB HBM3', threads: 1, memory_bytes: 850241126
 const devicesOf = () => [
   { ...GPU, id: 'GPU-11111111-2222-3333-4444-555555555555', state: 'busy', job: null, reason: null, telemetry: { temperature_c: 61, utilization: 0.93, power_w: 412, memory_used_bytes: 4294967296 }, self_check: { passed: true, at: '2026-11-24T08:00:00Z', driver: '580.65.06', features: [] } },
   { ...GPU, id: 'GPU-99999999-2222-3333-4444-555555555555', state: 'drained', job: null, reason: 'the driver reports 2 uncorrectable memory errors; have the GPU examined', telemetry: null, self_check: null },
-  { id: 'cpu', name: 'AMD EPYC 9B45', threads: 2, memory_bytes: 25769803776, memory_free_bytes: null, compute: null, driver: null, note: null, backends: [{ name: 'onednn', version: '2.6.3', precisions: ['f32', 'bf16'] }], unusable: [{ name: 'ref', reason: 'the backend ref is not installed' }], state: 'ready', job: null, reason: null, telemetry: null, self_check: null },
+  { id: 'cpu', name: 'AMD EPYC 9B45', threads: 2, memory_bytes: 25769803776, memory_free_bytes: null, compute: null, driver: null, note: null, backends: [{ name: 'onednn', version: '2.6.3', precisions: ['f32', 'bf16'] }], unusable: [{ name: 'ref', reason: 'the backend ref is not installed' }, { name: 'cudnn', reason: 'no NVIDIA driver' }], state: 'ready', job: null, reason: null, telemetry: null, self_check: null },
 ];
 
 const accuracyOf = (job) => (job.epochs_done ? epochOf(job, job.epochs_done).test.accuracy : null);
@@ -291,7 +291,7 @@ export class Fixture {
     }
     if (asked.epochs === 0) return this.problem(response, 400, 'Invalid field', 'epochs is 0; it must be a whole number from 1 to 10000', [{ pointer: '/epochs', detail: 'epochs is 0; it must be a whole number from 1 to 10000' }]);
     const full = spec({ ...asked, model: { ...spec().model, preset: asked.model } });
-    if (url.searchParams.get('dry_run') === 'true') return this.answer(response, 200, { spec: full, parameters: 269434, flops: 1, memory_bytes: 157286400, steps_per_epoch: 469 });
+    if (url.searchParams.get('dry_run') === 'true') return this.answer(response, 200, { spec: full, parameters: 269434, flops: 1, memory_bytes: 157286400, steps_per_epoch: 469, ...(asked.precision === 'tf32' ? { gpu: { need: { total_bytes: 2147483648 } } } : {}) });
     const job = this.addJob({ state: 'queued', epochs_done: 0, spec: full });
     this.send('job', { ...job });
     return this.answer(response, 202, this.snapshot(job));

@@ -209,6 +209,7 @@ test('devices: what each is, how a GPU feels, why one is out of use, and how it 
   await page.locator(`[data-device="${busy.id}"]`).getByText('cudnn 9.19.0 (f32, bf16, tf32)').waitFor();
   await page.locator(`[data-device="${busy.id}"]`).getByText('not yet run on hardware by us').waitFor();
   await page.locator('[data-device="cpu"]').getByText('ref cannot be used: the backend ref is not installed').waitFor();
+  await page.locator('[data-device="cpu"]').getByText('No GPU: no NVIDIA driver').waitFor();
   const card = page.locator(`[data-device="${drained.id}"][data-state="drained"]`);
   await card.getByText('2 uncorrectable memory errors').waitFor();
   await counted(page, '.device-card button:visible', 1);
@@ -279,7 +280,10 @@ test('cancel asks first; delete leads back to the list', () => withPage({ hash: 
 test('a new job: checked, refused with the field\'s name, sent', () => withPage({ hash: '#/submit', trouble: true }, async (page) => {
   await live(page);
   await page.getByRole('button', { name: 'Check' }).click();
-  await page.getByText('Valid. 269,434 parameters').waitFor();
+  await page.getByText('Valid. 269,434 parameters, 469 steps per epoch, memory: about 150 MiB.').waitFor();
+  await page.getByLabel('Job, as JSON').fill('{"dataset": "fashion-mnist", "model": "resnet20", "precision": "tf32"}');
+  await page.getByRole('button', { name: 'Check' }).click();
+  await page.getByText('memory: about 2,050 MiB (of a GPU).').waitFor();
   await page.getByLabel('Job, as JSON').fill('{"dataset": "fashion-mnist", "model": "resnet20", "epochs": 0}');
   await page.getByRole('button', { name: 'Submit' }).click();
   await page.locator('.problem code', { hasText: '/epochs' }).waitFor();

@@ -77,7 +77,11 @@ function deviceCard(ctx) {
     status.dataset.state = colour;
     status.replaceChildren(icon(picture), h('span', {}, t(`device.state.${value}`)));
   });
-  const drawUnusable = whenChanged((list) => unusable.replaceChildren(...list.map((row) => h('li', {}, t('device.unusable', { backend: row.name, reason: row.reason })))));
+  // A backend without a device of its own is told with the processor: cudnn there means that there is no GPU.
+  const drawUnusable = whenChanged((list) => unusable.replaceChildren(...list.map((row) => {
+    const key = row.name === 'cudnn' && !current.compute ? 'device.nogpu' : 'device.unusable';
+    return h('li', {}, t(key, { backend: row.name, reason: row.reason }));
+  })));
 
   function update({ device, state, settings }) {
     current = device;

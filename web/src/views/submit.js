@@ -29,7 +29,8 @@ export function submitView(ctx) {
   const node = h('div', { class: 'view view-submit' }, h('div', { class: 'head' }, h('h1', { tabindex: '-1' }, t('submit.title'))), h('div', { class: 'columns' }, form, side.node));
 
   function accepted(result) {
-    const summary = t('submit.valid', { parameters: fmt.whole(result.parameters), steps: fmt.whole(result.steps_per_epoch), memory: fmt.megabytes(result.memory_bytes) });
+    const memory = result.gpu ? t('submit.gpu', { memory: fmt.megabytes(result.gpu.need.total_bytes) }) : fmt.megabytes(result.memory_bytes);
+    const summary = t('submit.valid', { parameters: fmt.whole(result.parameters), steps: fmt.whole(result.steps_per_epoch), memory });
     const spec = h('pre', { tabindex: '0', 'aria-label': t('submit.checked') }, JSON.stringify(result.spec, null, 2));
     answer.replaceChildren(h('p', { class: 'valid' }, summary), h('details', {}, h('summary', {}, t('submit.checked')), spec));
   }
