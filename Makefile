@@ -46,7 +46,8 @@ COMMON := $(B)/libcommon.a
 STORE := $(call objects,server/store) $(O)/gen/migrations.o
 GRAPH := $(call objects,server/graph) $(O)/gen/gpu_profiles.o
 IMPORT := $(call objects,server/train/import)
-TRAIN := $(call objects,server/train) $(IMPORT)
+EXPORT := $(call objects,server/train/export) $(O)/gen/onnx.pb-c.o
+TRAIN := $(call objects,server/train) $(IMPORT) $(EXPORT)
 SCHED := $(call objects,server/sched)
 API := $(call objects,server/api) $(O)/gen/openapi.o
 CLIENT := $(call objects,client)
@@ -108,7 +109,7 @@ $(B)/residuumd: $(call objects,server) $(STORE) $(SCHED) $(API) $(GRAPH) $(COMMO
 	$(CC) $(ALL_LDFLAGS) -o $@ $^ -lmicrohttpd -lsqlite3 -ljansson -lnettle -lm
 
 $(B)/residuum-worker: $(TRAIN) $(GRAPH) $(COMMON)
-	$(CC) $(ALL_LDFLAGS) -o $@ $^ -ljansson -lnettle -larchive -lpng -ljpeg -lz -ldl -lpthread -lm
+	$(CC) $(ALL_LDFLAGS) -o $@ $^ -ljansson -lnettle -lprotobuf-c -larchive -lpng -ljpeg -lz -ldl -lpthread -lm
 
 $(B)/residuum: $(CLIENT) $(COMMON)
 	$(CC) $(ALL_LDFLAGS) -o $@ $^ -lcurl -ljansson -lnettle -lm
@@ -160,11 +161,19 @@ $(O)/gen/%.o: $(B)/gen/%.c $(B)/flags
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) -c -o $@ $<
 
-TEST_LIBS := -lcmocka -ljansson -lnettle -lsqlite3 -lmicrohttpd -lcurl -larchive -lpng -ljpeg -lz -ldl -lpthread -lm
+TEST_LIBS := -lcmocka -ljansson -lnettle -lsqlite3 -lmicrohttpd -lcurl -larchive -lpng -ljpeg -lz -lprotobuf-c -ldl -lpthread -lm
 
 $(B)/gen/openapi.c: server/api/openapi_to_c.py server/api/openapi.yaml
 	@mkdir -p $(@D)
 	$(PYTHON) server/api/openapi_to_c.py server/api/openapi.yaml $@
+
+# ONNX's format, as Debian's libonnx-dev has it.
+ONNX_PROTO ?= /usr/include/onnx/onnx.proto
+$(B)/gen/onnx.pb-c.c $(B)/gen/onnx.pb-c.h &: $(ONNX_PROTO)
+	@mkdir -p $(@D)
+	protoc-c --proto_path=$(<D) --c_out=$(B)/gen $(<F)
+$(call objects,server/train/export): $(B)/gen/onnx.pb-c.h
+$(O)/server/train/export/%.o: ALL_CFLAGS += -I$(B)
 
 $(B)/gen/migrations.c: migrations/embed.py $(wildcard migrations/*.sql)
 	$(PYTHON) migrations/embed.py migrations $@
@@ -211,7 +220,13 @@ $(B)/bench_train: $(O)/tests/bench/bench_train.o $(GRAPH) $(COMMON)
 $(B)/import_decode: $(O)/tests/bench/import_decode.o
 	$(CC) $(ALL_LDFLAGS) -o $@ $^ -larchive -ljpeg
 
-tests: $(TESTS) $(if $(CUDNN_FOUND),$(B)/tests/gpu/plan_check)
+# Writes the networks that tests/worker/test_onnx.py runs elsewhere.
+$(B)/tests/ops/onnx_cases: $(O)/tests/ops/onnx_cases.o $(EXPORT) $(patsubst %,$(O)/tests/ops/%.o,cases random rig values) \
+		$(O)/tests/unit/model_rig.o $(GRAPH) $(COMMON)
+	@mkdir -p $(@D)
+	$(CC) $(ALL_LDFLAGS) -o $@ $^ -lprotobuf-c -lcmocka -ljansson -ldl -lm
+
+tests: $(TESTS) $(B)/tests/ops/onnx_cases $(if $(CUDNN_FOUND),$(B)/tests/gpu/plan_check)
 
 deps: ## install what building and the demo need (apt, on Debian and Ubuntu)
 	@tests/deps build demo

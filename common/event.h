@@ -87,7 +87,9 @@
  *     {"maps": {"layers": ["conv1", ...], "channels": "0-15" or null, "image": 17}}     or, instead of "image",
  *       "pixels": [C][H][W] of 0 to 255 as the data set has them, [H][W] where it has one channel
  *     {"filters": {"layer": "conv1" or null: the first convolution, "channels": "0-15" or null}}
- *     {"images": {"first": 0, "n": 25}}}                  needs no weights
+ *     {"images": {"first": 0, "n": 25}}                   needs no weights
+ *     {"onnx": {"out": "/abs/path/to/write", "normalize": false}}}    the whole network as server/train/export/export.h says;
+ *       the answer, {"epoch": 3, "bytes": N}, comes when the file is whole; after a failure a part may be left
  * The answer is one line of at most EVENT_INSPECT_LINE_MAX bytes: what openapi.yaml shows as Maps, Filters and ImageList, or
  *   {"error": {"code": an err_name(), "text": "...", "pointer": "" or a field of "want"}}.
  *

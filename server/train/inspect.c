@@ -13,7 +13,7 @@ enum { CPU_SECONDS = 60 };
 static const struct kind {
     const char *name;
     json_t *(*answer)(struct inspect *inspect, const json_t *want, struct err *err);
-} kinds[] = {{"maps", inspect_maps}, {"filters", inspect_filters}, {"images", inspect_images}};
+} kinds[] = {{"maps", inspect_maps}, {"filters", inspect_filters}, {"images", inspect_images}, {"onnx", inspect_onnx}};
 
 static int unpack(struct inspect *inspect, json_t **ret_want, struct err *err) {
     int protocol;
@@ -37,7 +37,7 @@ static json_t *answer(struct inspect *inspect, const json_t *want, struct err *e
         if (question != NULL)
             return kinds[i].answer(inspect, question, err);
     }
-    err_set(err, ERR_REQUEST, "\"want\" is none of maps, filters and images");
+    err_set(err, ERR_REQUEST, "\"want\" is none of maps, filters, images and onnx");
     return NULL;
 }
 

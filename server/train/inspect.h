@@ -85,5 +85,6 @@ void inspect_run_done(struct inspect_run *run); /* accepts zeroed memory */
 json_t *inspect_maps(struct inspect *inspect, const json_t *want, struct err *err);    /* inspect_maps.c */
 json_t *inspect_filters(struct inspect *inspect, const json_t *want, struct err *err); /* inspect_filters.c */
 json_t *inspect_images(struct inspect *inspect, const json_t *want, struct err *err);  /* inspect_images.c */
+json_t *inspect_onnx(struct inspect *inspect, const json_t *want, struct err *err);    /* inspect_onnx.c */
 
 #endif

@@ -323,8 +323,8 @@ bool safetensors_has(const struct safetensors *file, const struct safetensors_en
            has_shape(json_object_get(tensor, "shape"), entry);
 }
 
-int safetensors_get(const struct safetensors *file, const struct safetensors_entry *entry, void *ret_values, struct err *err) {
-    const json_t *tensor = json_object_get(file->header, entry->name);
+static int check_fit(const struct safetensors *file, const json_t *tensor, const struct safetensors_entry *entry,
+                     struct err *err) {
     if (tensor == NULL || tensor == file->metadata)
         return err_set(err, ERR_DATA, "there is no tensor \"%s\"", entry->name);
     if (strcmp(dtype_of(tensor), dtypes[entry->type].name) != 0)
@@ -332,7 +332,20 @@ int safetensors_get(const struct safetensors *file, const struct safetensors_ent
                        dtypes[entry->type].name);
     if (!has_shape(json_object_get(tensor, "shape"), entry))
         return err_set(err, ERR_DATA, "tensor \"%s\" has another shape than the model wants", entry->name);
-    json_int_t begin = json_integer_value(json_array_get(json_object_get(tensor, "data_offsets"), 0));
-    memcpy(ret_values, file->data + begin, entry_bytes(entry));
+    return 0;
+}
+
+const void *safetensors_values(const struct safetensors *file, const struct safetensors_entry *entry, struct err *err) {
+    const json_t *tensor = json_object_get(file->header, entry->name);
+    if (check_fit(file, tensor, entry, err) != 0)
+        return NULL;
+    return file->data + json_integer_value(json_array_get(json_object_get(tensor, "data_offsets"), 0));
+}
+
+int safetensors_get(const struct safetensors *file, const struct safetensors_entry *entry, void *ret_values, struct err *err) {
+    const void *values = safetensors_values(file, entry, err);
+    if (values == NULL)
+        return -1;
+    memcpy(ret_values, values, entry_bytes(entry));
     return 0;
 }

@@ -51,7 +51,11 @@ int safetensors_open(const char *path, const char *what, size_t size_max, struct
 /* Whether there is a tensor of this name, type and shape. */
 bool safetensors_has(const struct safetensors *file, const struct safetensors_entry *entry);
 
-/* Copies a tensor out, which must be of exactly the type and shape given. */
+/* Where the values of a tensor stand in the file, little-endian and aligned to nothing; it must be of exactly the type and shape
+ * given. NULL and ERR_DATA otherwise. */
+const void *safetensors_values(const struct safetensors *file, const struct safetensors_entry *entry, struct err *err);
+
+/* Copies them out. */
 int safetensors_get(const struct safetensors *file, const struct safetensors_entry *entry, void *ret_values, struct err *err);
 
 #endif

@@ -18,6 +18,7 @@ LIBRARIES = {
     "cuda": (["cuda", "cudnn", "cublas", "nvrtc", "nvml"], ["libcuda", "libcudart", "libcudnn", "libcublas", "libnvrtc"]),
     "png": (["png.h"], ["libpng16"]),
     "jpeg": (["jpeglib.h", "turbojpeg.h"], ["libjpeg", "libturbojpeg"]),
+    "protobuf-c": (["protobuf-c/"], ["libprotobuf-c"]),
     "archive": (["archive.h", "archive_entry.h"], ["libarchive"]),
 }
 
