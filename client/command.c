@@ -32,6 +32,8 @@ const struct option_row option_rows[OPTIONS_N] = {
     [OPTION_TEST_FRACTION] = {"test-fraction", "F", "for the test, where there is none (default: 0.2)", 0, false},
     [OPTION_SEED] = {"seed", "N", "of that choice (default: 1)", 0, false},
     [OPTION_SKIP_DAMAGED] = {"skip-damaged", NULL, "leave damaged images out", 0, false},
+    [OPTION_ONNX] = {"onnx", NULL, "as ONNX (the default)", 0, false},
+    [OPTION_NORMALIZE] = {"normalize", NULL, "take pixels of 0 to 255; pad and normalize in the network", 0, false},
 };
 
 #define BIT(option) (1u << (option))
@@ -90,6 +92,13 @@ const struct command commands[] = {
      "safetensors format, with PyTorch's names; without --output it is called\n"
      "JOB-epoch-EPOCH.safetensors.\n",
      command_weights},
+    {"export", "JOB [EPOCH]", 1, 2, BIT(OPTION_ONNX) | BIT(OPTION_NORMALIZE) | BIT(OPTION_OUTPUT), false,
+     "save the whole network as an ONNX file",
+     "EPOCH is a number, \"last\" (the default), or \"best\" (by the validation set). The\n"
+     "network has the input \"image\" and the outputs \"logits\" and \"softmax\"; what else\n"
+     "is to know stands in the file's metadata. Without --output it is called\n"
+     "JOB-epoch-EPOCH.onnx.\n",
+     command_export},
     {"predictions", "JOB", 1, 1, BIT(OPTION_LIMIT) | BIT(OPTION_OUTPUT) | BIT(OPTION_ONE_HOT), false,
      "print what the network says of the test images",
      "With --output all of them are saved as a safetensors file: softmax, labels and\n"

@@ -40,9 +40,11 @@ enum option {
     OPTION_CHANNELS,
     OPTION_TEST_FRACTION,
     OPTION_SEED,
-    OPTION_SKIP_DAMAGED
+    OPTION_SKIP_DAMAGED,
+    OPTION_ONNX,
+    OPTION_NORMALIZE
 };
-enum { OPTIONS_N = OPTION_SKIP_DAMAGED + 1 };
+enum { OPTIONS_N = OPTION_NORMALIZE + 1 };
 
 struct option_row {
     const char *name;  /* without the dashes */
@@ -149,7 +151,7 @@ command_fn command_plan;                                                        
 command_fn command_ls, command_show, command_cancel, command_retry, command_rm, command_log; /* jobs.c */
 command_fn command_epochs, command_graph;                                                    /* results.c */
 command_fn command_report;                                                                   /* scores.c */
-command_fn command_weights, command_predictions;                                             /* files.c */
+command_fn command_weights, command_export, command_predictions;                             /* files.c */
 command_fn command_verify, command_receipt;                                                  /* verify.c */
 command_fn command_watch;                                                                    /* watch.c */
 command_fn command_devices;                                                                  /* devices.c */

@@ -1,4 +1,4 @@
-/* The commands weights and predictions: lists, and files saved as they come. */
+/* The commands weights, export and predictions: lists, and files saved as they come. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -110,6 +110,24 @@ int command_weights(struct client *client) {
         snprintf(name, sizeof name, "%.64s-epoch-%.10s.safetensors", args->argument[0], epoch);
         code = client_save(client, path, output != NULL ? output : name);
     }
+    free(path);
+    return code;
+}
+
+/* --- export --- */
+
+int command_export(struct client *client) {
+    const struct args *args = client->args;
+    const char *epoch = args->arguments_n > 1 ? args->argument[1] : "last", *output = args->option[OPTION_OUTPUT];
+    char rest[64], name[128], *path = NULL;
+    int code = check_epoch(epoch);
+    snprintf(rest, sizeof rest, "/onnx?epoch=%.10s&normalize=%s", epoch,
+             args->option[OPTION_NORMALIZE] != NULL ? "true" : "false");
+    if (code == 0)
+        code = client_job_path(client, rest, &path);
+    snprintf(name, sizeof name, "%.64s-epoch-%.10s.onnx", args->argument[0], epoch);
+    if (code == 0)
+        code = client_save(client, path, output != NULL ? output : name);
     free(path);
     return code;
 }

@@ -14,7 +14,7 @@ _residuum_datasets() {
 
 _residuum() {
     local cur=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]} command='' first='' server='' i
-    local commands='submit plan ls show watch cancel retry rm log graph report weights predictions verify receipt epochs devices datasets dataset presets version help'
+    local commands='submit plan ls show watch cancel retry rm log graph report weights export predictions verify receipt epochs devices datasets dataset presets version help'
     local options='--server --json --quiet --help --version'
     for ((i = 1; i < COMP_CWORD; i++)); do
         case ${COMP_WORDS[i]} in
@@ -58,6 +58,7 @@ _residuum() {
     graph) options+=' --dot --layers' ;;
     report) options+=' --epoch --confused' ;;
     weights) options+=' --output' ;;
+    export) options+=' --onnx --normalize --output' ;;
     dataset) options+=' --name --wait --size --fit --channels --test-fraction --seed --skip-damaged --output' ;;
     predictions) options+=' --limit --output --one-hot' ;;
     esac
@@ -80,7 +81,7 @@ _residuum() {
         show | sheet | rm) mapfile -t COMPREPLY < <(compgen -W "$(_residuum_datasets)" -- "$cur") ;;
         esac
         ;;
-    show | watch | cancel | retry | rm | log | graph | report | weights | predictions | verify | receipt | epochs)
+    show | watch | cancel | retry | rm | log | graph | report | weights | export | predictions | verify | receipt | epochs)
         mapfile -t COMPREPLY < <(compgen -W "$(_residuum_jobs)" -- "$cur")
         ;;
     help) mapfile -t COMPREPLY < <(compgen -W "$commands" -- "$cur") ;;

@@ -1,6 +1,6 @@
 # Completion of residuum for fish: commands, options, states, files, and the ids of jobs as the server lists them.
 
-set -l commands submit plan ls show watch cancel retry rm log graph report weights predictions verify receipt epochs devices datasets dataset presets version help
+set -l commands submit plan ls show watch cancel retry rm log graph report weights export predictions verify receipt epochs devices datasets dataset presets version help
 
 function __residuum_jobs
     residuum ls --limit 200 --quiet 2>/dev/null | tail -n +2 | string replace -r '^(\S+)\s+(\S+)\s.*$' '$1\t$2'
@@ -29,6 +29,7 @@ complete -c residuum -n "not __fish_seen_subcommand_from $commands" -a log -d "p
 complete -c residuum -n "not __fish_seen_subcommand_from $commands" -a graph -d "print the job's network"
 complete -c residuum -n "not __fish_seen_subcommand_from $commands" -a report -d "print precision, recall and F1 of every class"
 complete -c residuum -n "not __fish_seen_subcommand_from $commands" -a weights -d "list the weights a job keeps, or save those of an epoch"
+complete -c residuum -n "not __fish_seen_subcommand_from $commands" -a export -d "save the whole network as an ONNX file"
 complete -c residuum -n "not __fish_seen_subcommand_from $commands" -a predictions -d "print what the network says of the test images"
 complete -c residuum -n "not __fish_seen_subcommand_from $commands" -a verify -d "run a job again and compare the weights"
 complete -c residuum -n "not __fish_seen_subcommand_from $commands" -a receipt -d "print what decides the job's weights"
@@ -62,9 +63,11 @@ complete -c residuum -n "__fish_seen_subcommand_from graph" -l dot -d "print Gra
 complete -c residuum -n "__fish_seen_subcommand_from graph" -l layers -d "print JSON to be edited"
 complete -c residuum -n "__fish_seen_subcommand_from report" -l epoch -x -d "of this epoch"
 complete -c residuum -n "__fish_seen_subcommand_from report" -l confused -x -d "so many confused classes and pairs"
-complete -c residuum -n "__fish_seen_subcommand_from weights" -a "last best"
-complete -c residuum -n "__fish_seen_subcommand_from weights predictions" -s o -l output -r -d "save to this file"
+complete -c residuum -n "__fish_seen_subcommand_from weights export" -a "last best"
+complete -c residuum -n "__fish_seen_subcommand_from weights export predictions" -s o -l output -r -d "save to this file"
+complete -c residuum -n "__fish_seen_subcommand_from export" -l onnx -d "as ONNX"
+complete -c residuum -n "__fish_seen_subcommand_from export" -l normalize -d "pad and normalize in the network"
 complete -c residuum -n "__fish_seen_subcommand_from predictions" -l limit -x -d "at most so many images"
 complete -c residuum -n "__fish_seen_subcommand_from predictions" -l one-hot -d "print one-hot vectors"
-complete -c residuum -n "__fish_seen_subcommand_from show watch cancel retry rm log graph report weights predictions verify receipt epochs" -a "(__residuum_jobs)"
+complete -c residuum -n "__fish_seen_subcommand_from show watch cancel retry rm log graph report weights export predictions verify receipt epochs" -a "(__residuum_jobs)"
 complete -c residuum -n "__fish_seen_subcommand_from help" -a "$commands"

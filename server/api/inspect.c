@@ -58,7 +58,7 @@ static struct err in_terms_of_request(const struct request *request, const struc
     return shown;
 }
 
-static int answer_line(struct request *request, const char *line, size_t size, struct err *err) {
+static int pass_on(struct request *request, const char *line, size_t size, struct err *err) {
     struct text text = {0};
     text_add(&text, line, size > 0 && line[size - 1] == '\n' ? size - 1 : size);
     return answer_text(request, MHD_HTTP_OK, "application/json", &text, err);
@@ -68,7 +68,7 @@ static void answered(void *arg, const char *line, size_t size, const struct err 
     struct request *request = arg;
     struct err failure = line == NULL ? in_terms_of_request(request, why) : (struct err){0};
     unwatch(request);
-    if (line == NULL || answer_line(request, line, size, &failure) < 0)
+    if (line == NULL || request->answer_line(request, line, size, &failure) < 0)
         answer_problem(request, &failure, NULL);
     request_go_on(request);
 }
@@ -106,19 +106,25 @@ static int find_epoch(const struct job *job, const char *text, const char *point
     return 0;
 }
 
-/* Asks about the weights of an epoch of the job in the path. */
-static int ask_weights(struct request *request, const char *epoch_text, const char *pointer, json_t *steal_want,
-                       struct err *err) {
+int inspection_ask(struct request *request, const struct inspection_ask *question, struct err *err) {
     struct job job = {0};
     int epoch = WEIGHTS_NONE;
-    if (request_job(request, &job, err) < 0 || find_epoch(&job, epoch_text, pointer, &epoch, err) < 0) {
-        json_decref(steal_want);
+    if (request_job(request, &job, err) < 0 || find_epoch(&job, question->epoch, question->pointer, &epoch, err) < 0) {
+        json_decref(question->steal_want);
         job_done(&job);
         return -1;
     }
-    int failed = ask(request, &job, epoch, steal_want, err);
+    request->answer_line = question->answer;
+    int failed = ask(request, &job, epoch, question->steal_want, err);
     job_done(&job);
     return failed;
+}
+
+/* The same, with the worker's line as the answer. */
+static int ask_weights(struct request *request, const char *epoch_text, const char *pointer, json_t *steal_want,
+                       struct err *err) {
+    struct inspection_ask question = {.epoch = epoch_text, .pointer = pointer, .steal_want = steal_want, .answer = pass_on};
+    return inspection_ask(request, &question, err);
 }
 
 /* --- the questions --- */
@@ -211,6 +217,7 @@ int handle_images(struct request *request, struct err *err) {
         request_job(request, &job, err) < 0)
         return -1;
     json_t *want = json_pack("{s:{s:I, s:I}}", "images", "first", (json_int_t)first, "n", (json_int_t)n);
+    request->answer_line = pass_on;
     int failed = ask(request, &job, WEIGHTS_NONE, want, err);
     job_done(&job);
     return failed;

@@ -165,11 +165,16 @@ void api_resume(struct api *api, struct MHD_Connection *connection);
 
 /* --- request.c --- */
 
+/* Prepares the request's answer from a worker's line. */
+typedef int answer_line_fn(struct request *request, const char *line, size_t size, struct err *err);
+
 struct request {
     struct api *api;
     struct MHD_Connection *connection;
     struct request *prev, *next, **list; /* api->waiting or api->asking, when suspended */
     struct inspection *inspection;       /* the question that is asked; NULL: none */
+    answer_line_fn *answer_line;         /* what is done with the answer */
+    bool exports;                        /* a worker may have written a file for it: onnx.c */
     struct loop_fd *gone;                /* watches for the end of the connection meanwhile */
     char id[32];
     char *raw, *decoded; /* the target; raw is NULL when it was too long */
@@ -263,6 +268,16 @@ int answer_job(struct request *request, unsigned status, const struct job *job, 
 
 /* --- inspect.c: questions that a short worker answers --- */
 
+struct inspection_ask {
+    const char *epoch;   /* a number, "last" or "best"; NULL: the newest */
+    const char *pointer; /* where it stands in the request */
+    json_t *steal_want;  /* common/event.h; consumed on failure too */
+    answer_line_fn *answer;
+};
+
+/* Asks a worker about the weights of an epoch of the job in the path; the request is suspended until it answers. */
+int inspection_ask(struct request *request, const struct inspection_ask *question, struct err *err);
+
 /* Takes the question of a request back, if there is one. */
 void inspection_forget(struct request *request);
 
@@ -273,6 +288,12 @@ int handle_maps(struct request *request, struct err *err);
 int handle_maps_sent(struct request *request, struct err *err);
 int handle_filters(struct request *request, struct err *err);
 int handle_images(struct request *request, struct err *err);
+
+/* --- onnx.c --- */
+
+/* Removes what a worker wrote for a request, if it did; it must not run any more. */
+void onnx_forget(struct request *request);
+int handle_onnx(struct request *request, struct err *err);
 
 /* --- handlers --- */
 

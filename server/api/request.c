@@ -50,6 +50,7 @@ void request_completed(void *arg, struct MHD_Connection *connection, void **cont
         leave_list(request);
     inspection_forget(request);
     upload_end(request);
+    onnx_forget(request);
     if (request->answer != NULL)
         MHD_destroy_response(request->answer);
     free(request->raw);

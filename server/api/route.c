@@ -11,6 +11,7 @@ static const char *const log_params[] = {"limit", NULL};
 static const char *const graph_params[] = {"format", NULL};
 static const char *const maps_params[] = {"layer", "channels", "image", "epoch", NULL};
 static const char *const filters_params[] = {"layer", "channels", "epoch", NULL};
+static const char *const onnx_params[] = {"epoch", "normalize", NULL};
 static const char *const images_params[] = {"first", "n", NULL};
 static const char *const predictions_params[] = {"after", "limit", "one_hot", "format", NULL};
 static const char *const layers_params[] = {"dataset", NULL};
@@ -41,6 +42,7 @@ static const struct route routes[] = {
     {GET, "/v1/jobs/{id}/receipt", handle_receipt, false, BODY_NONE, none},
     {GET, "/v1/jobs/{id}/weights", handle_weights, false, BODY_NONE, none},
     {GET, "/v1/jobs/{id}/weights/{epoch}", handle_weights_file, false, BODY_NONE, none},
+    {GET, "/v1/jobs/{id}/onnx", handle_onnx, false, BODY_NONE, onnx_params},
     {GET, "/v1/jobs/{id}/predictions", handle_predictions, false, BODY_NONE, predictions_params},
     {GET, "/v1/events", handle_events, false, BODY_NONE, events_params},
     {GET, "/v1/datasets", handle_datasets, false, BODY_NONE, none},

@@ -98,6 +98,11 @@ const json_t *probe_datasets(const struct probe *probe);
 bool probe_failed(const struct probe *probe);        /* and is not being tried again just now */
 const char *probe_reason(const struct probe *probe); /* why it failed; "" */
 
+/* --- export.c --- */
+
+/* Removes what an earlier daemon left. */
+void exports_clear(const struct sched *sched);
+
 /* --- inspect.c --- */
 
 /* Answers all questions with "unavailable"; or forgets them. */

@@ -91,6 +91,7 @@ int sched_new(const struct sched_options *options, struct sched **ret_sched, str
     }
     sweep(sched);
     datasets_sweep(sched);
+    exports_clear(sched);
     *ret_sched = sched;
     return 0;
 }

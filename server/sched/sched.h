@@ -148,6 +148,18 @@ int sched_inspect(struct sched *sched, const struct sched_question *question, st
 
 /* Nobody wants the answer any more: fn is not called. To be used before it was. */
 void sched_inspect_abandon(struct inspection *inspection);
+
+/* --- export.c: files that a short worker writes for one answer --- */
+
+/* Where it may write one of a name that nobody else uses; its folder is there. It is empty whenever the daemon starts. */
+int sched_export_path(const struct sched *sched, const char *name, char ret_path[PATH_MAX], struct err *err);
+
+/* Opens it for reading; the caller closes it, and drops the file. */
+int sched_export_open(const struct sched *sched, const char *name, int *ret_fd, uint64_t *ret_size, struct err *err);
+
+/* Removes it, when there is one; no worker may write it any more. */
+void sched_export_drop(const struct sched *sched, const char *name);
+
 /* --- files.c --- */
 
 /* Opens a file of a job's directory for reading; the caller closes it. ERR_NOT_FOUND when there is none. */

@@ -92,7 +92,8 @@ def test_files_and_receipt(walk, service):
     job = service.wait_for(service.submit(epochs=1, validation_fraction=0.25))
     path = f"/v1/jobs/{job['id']}"
     for part, status in (("weights", 200), ("weights/last", 200), ("weights/best", 200), ("weights/1", 200), ("weights/7", 404),
-                         ("weights/worst", 404), ("weights?x=1", 400), ("weights/1?x=1", 400), ("predictions", 200),
+                         ("weights/worst", 404), ("weights?x=1", 400), ("weights/1?x=1", 400), ("onnx", 200), ("onnx?epoch=best&normalize=true", 200),
+                         ("onnx?normalize=yes", 400), ("onnx?epoch=7", 404), ("predictions", 200),
                          ("predictions?one_hot=true&limit=3", 200), ("predictions?format=f32", 200), ("predictions?format=safetensors", 200),
                          ("predictions?limit=0", 400), ("receipt", 200), ("receipt?x=1", 400), ("graph?format=layers", 200)):
         walk("GET", f"{path}/{part}", status)
@@ -127,7 +128,7 @@ def test_looking_inside(walk, service):
     path = f"/v1/jobs/{job['id']}"
     question = {"layers": ["conv1"], "pixels": [[[0] * 32] * 32] * 3}
     waiting = f"/v1/jobs/{service.submit(LONG)['id']}"
-    for part in ("maps?layer=conv1", "filters"):
+    for part in ("maps?layer=conv1", "filters", "onnx"):
         walk("GET", f"{waiting}/{part}", 409)
     walk("POST", f"{waiting}/maps", 409, json=question)
     walk("POST", f"{waiting}/cancel", 200)
@@ -274,7 +275,7 @@ def test_draining(make_daemon, contract):
                  daemon.post(f"/v1/jobs/{job['id']}/retry"), daemon.post(f"/v1/jobs/{job['id']}/verify"),
                  daemon.delete(f"/v1/jobs/{job['id']}"), daemon.get("/v1/events"), daemon.post("/v1/devices/cpu/resume")]
         inside = f"/v1/jobs/{job['id']}"
-        asked += [daemon.get(f"{inside}/{part}") for part in ("maps?layer=conv1", "filters", "images")]
+        asked += [daemon.get(f"{inside}/{part}") for part in ("maps?layer=conv1", "filters", "images", "onnx")]
         asked += [daemon.post("/v1/datasets", announcement(b"x")), daemon.delete("/v1/datasets/x"),
                   daemon.request("PATCH", "/v1/datasets/x", json={"name": "y"}),
                   daemon.request("PATCH", "/v1/datasets/x/content?offset=0", data=b"x", headers=BYTES)]

@@ -379,6 +379,21 @@ def test_weights(fake, client, tmp_path, monkeypatch):
     assert sorted(p.name for p in tmp_path.iterdir()) == sorted([name, "net"])
 
 
+def test_export(fake, client, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    data = bytes(range(256)) * 64
+    fake.on("GET", PATH + "/onnx", Answer(data, kind="application/octet-stream"))
+    name = f"{JOB}-epoch-last.onnx"
+    assert client("export", JOB, "--onnx").stderr == f"Saved as {name}.\n" and (tmp_path / name).read_bytes() == data
+    assert client("export", JOB, "3", "--normalize", "-o", "net.onnx").returncode == 0 and (tmp_path / "net.onnx").read_bytes() == data
+    assert [asked[1] for asked in fake.requests("GET", PATH + "/onnx")] == [
+        PATH + "/onnx?epoch=last&normalize=false", PATH + "/onnx?epoch=3&normalize=true"]
+    assert client("export", JOB, "first").returncode == 2
+    fake.on("GET", PATH + "/onnx", problem(404, "not-found", "epoch 4 is not kept"))
+    assert client("export", JOB, "4").returncode == 4
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted([name, "net.onnx"])
+
+
 def test_a_download_that_is_cut_leaves_nothing(fake, client, tmp_path):
     fake.on("GET", PATH + "/weights/1", Answer(b"x" * 100, kind="application/octet-stream", headers={"Transfer-Encoding": "chunked"}))
     result = client("weights", JOB, "1", "--output", str(tmp_path / "net"))

@@ -59,7 +59,7 @@ char *build_text(struct build *build, const char *format, ...) {
 
 static void *copy_of(struct build *build, const void *from, size_t size) {
     void *copy = build_alloc(build, size);
-    if (copy != NULL)
+    if (copy != NULL && size > 0)
         memcpy(copy, from, size);
     return copy;
 }
