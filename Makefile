@@ -266,7 +266,7 @@ bench: deps-bench ## training speed against PyTorch, what the service adds to it
 	$(PYTHON) tests/bench/service.py
 	$(PYTHON) tests/bench/import.py
 
-bench-gpu: deps ## on a machine with a GPU: training speed against PyTorch on it (TORCH=PYTHON), time to 94 % on CIFAR-10
+bench-gpu: deps ## on a machine with a GPU: training speed against PyTorch on it (TORCH=PYTHON), time to 94 % (CIFAR10=ARCHIVE)
 	$(AGAIN) all $(B)/bench_train
 	$(PYTHON) tests/bench/gpu.py
 

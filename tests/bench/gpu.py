@@ -3,11 +3,11 @@
 daemon; writes build/bench-gpu.json. `make bench-gpu` runs it.
 
     gpu.py [--rounds N] [--seconds S] [--models M,...] [--batches N,...] [--precision P] [--python PATH] [--module PATH]
-           [--dataset NAME] [--accuracy A] [--epochs N] [--only speed|accuracy]
+           [--archive FILE] [--accuracy A] [--epochs N] [--backend B] [--only speed|accuracy]
 
 PATH is a Python whose PyTorch has CUDA (Debian's has not); without one only our side is measured, and that is said. The peer runs with
 autocast in channels_last, eagerly and, from PyTorch 2 on, through torch.compile; the better one counts. Both sides end a step when its
-loss is on the host. "device" is the part of the step that the GPU's own clock saw; the rest is the host's. The time to an accuracy is
+loss is on the host. FILE is CIFAR-10 as an archive that `residuum dataset add` takes (or the environment's CIFAR10). "device" is the part of the step that the GPU's own clock saw; the rest is the host's. The time to an accuracy is
 from a job's start to the end of the first epoch whose test accuracy reaches it, evaluation included.
 """
 
@@ -90,15 +90,26 @@ def seconds_between(begin, end):
     return (datetime.fromisoformat(end.replace("Z", "+00:00")) - datetime.fromisoformat(begin.replace("Z", "+00:00"))).total_seconds()
 
 
+def bring(daemon, archive):
+    """Has the archive imported as the data set cifar-10."""
+    if not archive:
+        raise Unusable("CIFAR-10 is not here: make bench-gpu CIFAR10=ARCHIVE")
+    words_of = [BUILD / "residuum", "--server", daemon.url, "dataset", "add", archive, "--name", "cifar-10", "--wait", "--quiet"]
+    done = subprocess.run(words_of, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise Unusable(done.stderr.strip())
+
+
 def accuracy(args):
     """Trains ResNet-9 through the daemon on its GPU."""
-    spec = {"dataset": args.dataset, "model": "resnet9", "epochs": args.epochs, "batch_size": 512, "precision": args.precision,
-            "backend": "cudnn", "augment": {"crop": 4, "flip": True, "cutout": 8}, "label_smoothing": 0.1,
+    spec = {"dataset": "cifar-10", "model": "resnet9", "epochs": args.epochs, "batch_size": 512, "precision": args.precision,
+            "backend": args.backend, "augment": {"crop": 4, "flip": True, "cutout": 8}, "label_smoothing": 0.1,
             "optimizer": {"nesterov": True, "weight_decay": 5e-4}, "schedule": {"kind": "one_cycle", "lr": 0.4}}
     with tempfile.TemporaryDirectory() as folder:
         daemon = Daemon(folder).start()
         try:
             daemon.wait_for_probe()
+            bring(daemon, args.archive)
             answer = daemon.post("/v1/jobs", json=spec)
             if answer.status_code != 202:
                 raise Unusable(answer.json()["detail"])
@@ -112,7 +123,7 @@ def accuracy(args):
     trained = sum(e["seconds"] for e in epochs[:reached]) if reached else None
     best = max(e["test"]["accuracy"] for e in epochs)
     text = f"in {trained:.1f} s, {reached} epochs" if reached else f"not reached in {args.epochs} epochs, best {100 * best:.2f} %"
-    print(f"{100 * args.accuracy:.0f} % on {args.dataset}, ResNet-9 on {job['worker']['device']}: {text}")
+    print(f"{100 * args.accuracy:.0f} % on CIFAR-10, ResNet-9 on {job['worker']['device']}: {text}")
     whole = seconds_between(job["started"], job["ended"])
     return {"device": job["worker"]["device"], "accuracy": args.accuracy, "seconds": trained, "epochs": reached, "best": best, "job_seconds": whole}
 
@@ -130,7 +141,8 @@ def arguments():
     parser.add_argument("--precision", default="bf16")
     parser.add_argument("--python", default=os.environ.get("TORCH") or sys.executable)
     parser.add_argument("--module", default=BUILD / "backend-cudnn.so")
-    parser.add_argument("--dataset", default="cifar-10")
+    parser.add_argument("--archive", default=os.environ.get("CIFAR10"))
+    parser.add_argument("--backend", default="cudnn")
     parser.add_argument("--accuracy", type=float, default=0.94)
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--only", choices=["speed", "accuracy"])
