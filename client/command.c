@@ -33,7 +33,7 @@ const struct option_row option_rows[OPTIONS_N] = {
     [OPTION_SEED] = {"seed", "N", "of that choice (default: 1)", 0, false},
     [OPTION_SKIP_DAMAGED] = {"skip-damaged", NULL, "leave damaged images out", 0, false},
     [OPTION_ONNX] = {"onnx", NULL, "as ONNX (the default)", 0, false},
-    [OPTION_NORMALIZE] = {"normalize", NULL, "take pixels of 0 to 255; pad and normalize in the network", 0, false},
+    [OPTION_NORMALIZE] = {"normalize", NULL, "take pixels of 0 to 255, normalized in the network", 0, false},
 };
 
 #define BIT(option) (1u << (option))
