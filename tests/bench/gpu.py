@@ -101,10 +101,10 @@ def bring(daemon, archive):
 
 
 def accuracy(args):
-    """Trains ResNet-9 through the daemon on its GPU."""
+    """Trains ResNet-9 through the daemon on its GPU. Its rate is low as the net has no factor of 0.125 before the loss."""
     spec = {"dataset": "cifar-10", "model": "resnet9", "epochs": args.epochs, "batch_size": 512, "precision": args.precision,
             "backend": args.backend, "augment": {"crop": 4, "flip": True, "cutout": 8}, "label_smoothing": 0.1,
-            "optimizer": {"nesterov": True, "weight_decay": 5e-4}, "schedule": {"kind": "one_cycle", "lr": 0.4}}
+            "optimizer": {"nesterov": True, "weight_decay": 5e-4}, "schedule": {"kind": "one_cycle", "lr": 0.005}}
     with tempfile.TemporaryDirectory() as folder:
         daemon = Daemon(folder).start()
         try:
@@ -144,7 +144,7 @@ def arguments():
     parser.add_argument("--archive", default=os.environ.get("CIFAR10"))
     parser.add_argument("--backend", default="cudnn")
     parser.add_argument("--accuracy", type=float, default=0.94)
-    parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--only", choices=["speed", "accuracy"])
     return parser.parse_args()
 
