@@ -96,7 +96,10 @@ def tar(path, files, mode="w", **fields):
         for name, data in files.items():
             info = data if isinstance(data, tarfile.TarInfo) else tarfile.TarInfo(name)
             if isinstance(data, tarfile.TarInfo):
-                archive.addfile(info)
+                # the header alone, whatever size it promises: addfile of Python 3.13 wants the bytes, too
+                header = info.tobuf(archive.format, archive.encoding, archive.errors)
+                archive.fileobj.write(header)
+                archive.offset += len(header)
             else:
                 info.size = len(data)
                 archive.addfile(info, io.BytesIO(data))
