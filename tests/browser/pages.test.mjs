@@ -207,7 +207,7 @@ test('devices: what each is, how a GPU feels, why one is out of use, and how it 
   const [busy, drained] = fixture.devices;
   await page.locator(`[data-device="${busy.id}"]`).getByText('61 °C · 93% busy · 412 W · 4,100 MiB used').waitFor();
   await page.locator(`[data-device="${busy.id}"]`).getByText('cudnn 9.19.0 (f32, bf16, tf32)').waitFor();
-  await page.locator(`[data-device="${busy.id}"]`).getByText('not yet run on hardware by us').waitFor();
+  await page.locator(`[data-device="${busy.id}"]`).getByText('have not run its GPU code on hardware yet').waitFor();
   await page.locator('[data-device="cpu"]').getByText('ref cannot be used: the backend ref is not installed').waitFor();
   await page.locator('[data-device="cpu"]').getByText('No GPU: no NVIDIA driver').waitFor();
   const card = page.locator(`[data-device="${drained.id}"][data-state="drained"]`);
@@ -242,6 +242,14 @@ test('devices follow the jobs: a job that moves has the list read again', () => 
   await page.waitForSelector('[data-device="cpu"][data-state="busy"]');
   await page.locator('[data-device="cpu"]').getByRole('link').click();
   await page.waitForSelector('.view-job');
+}));
+
+test('a GPU is named by the beginning of its id in the list, and has no threads to tell', () => withPage({}, async (page, fixture) => {
+  await live(page);
+  fixture.change(fixture.live, { device: fixture.devices[0].id, worker: { ...fixture.live.worker, backend: 'cudnn', backend_version: '9.19.0', threads: 1 } });
+  await page.locator(`[data-job="${fixture.live.id}"] .device[title="${fixture.devices[0].id}"]`).getByText('GPU-11111111', { exact: true }).waitFor();
+  await page.locator(`[data-job="${fixture.live.id}"]`).getByRole('link').click();
+  await page.locator('.facts').first().getByText('cudnn 9.19.0, f32', { exact: true }).waitFor();
 }));
 
 test('the job of a GPU tells its state and the energy of its epochs', () => withPage({ hash: liveJob }, async (page, fixture) => {

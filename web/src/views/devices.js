@@ -25,6 +25,9 @@ function shownState(device) {
   return device.state === 'busy' && !device.job ? 'checking' : device.state;
 }
 
+// What the server says of a GPU as long as nobody has reported a run on one; the page says it in the reader's language.
+const UNPROVEN = 'not yet run on hardware by us';
+
 const LOOKS = { ready: ['succeeded', 'succeeded'], busy: ['running', 'running'], checking: ['starting', 'starting'], drained: ['failed', 'failed'] }; // icon, colour
 
 function backendText({ name, version, precisions }) {
@@ -92,7 +95,7 @@ function deviceCard(ctx) {
     drawStatus(shownState(device));
     setText(job, device.job ? t('device.job', { job: state.jobs[device.job]?.name || device.job }) : '');
     if (device.job) job.href = formatHash({ view: 'job', id: device.job }, { lang: settings.lang, theme: settings.theme });
-    setText(note, device.note ?? '');
+    setText(note, device.note === UNPROVEN ? t('device.unproven') : device.note ?? '');
     setText(reason, device.state === 'drained' ? device.reason ?? '' : '');
     rows.forEach((row) => row.fact.set(row.text(device, state)));
     drawUnusable(device.unusable);

@@ -159,7 +159,7 @@ function factsView(ctx) {
     ['job.id', (job) => job.id],
     ['job.owner', (job) => job.owner],
     ['job.device', (job) => job.worker?.device ?? job.device],
-    ['job.backend', ({ worker }) => worker && t('job.backend.text', { backend: `${worker.backend} ${worker.backend_version}`, precision: worker.precision, threads: worker.threads })],
+    ['job.backend', ({ worker }) => worker && t(worker.backend === 'cudnn' ? 'job.backend.gpu' : 'job.backend.text', { backend: `${worker.backend} ${worker.backend_version}`, precision: worker.precision, threads: worker.threads })],
     ['job.gpu', (job, run) => gpuText(run.progress?.gpu ?? run.epochs[run.epochs.length - 1]?.gpu, ctx)],
     ['job.energy', (job, run) => energyText(run, ctx)],
     ['job.parameters', ({ worker }) => worker && fmt.whole(worker.parameters)],

@@ -1,5 +1,5 @@
 // The list of jobs.
-import { h, keyed, setText, show } from '../dom.js';
+import { h, keyed, setAttributes, setText, show } from '../dom.js';
 import { listedJobs } from '../state.js';
 import { formatHash, SETTINGS } from '../settings.js';
 import { badge, copyButton, failedLoad, jobLine, jobTitle, progressBar, segments } from './parts.js';
@@ -9,6 +9,11 @@ function whereText(job, progress, { t, fmt }) {
   const epochs = t('jobs.epochs', { done: fmt.whole(job.epochs_done), all: fmt.whole(job.epochs) });
   if (job.state !== 'running' || typeof progress?.seconds_left !== 'number') return epochs;
   return `${epochs} · ${t('job.left')}: ${fmt.duration(progress.seconds_left)}`;
+}
+
+// A GPU's id is long: its beginning tells it from the others, the whole of it is in the tooltip.
+function shortDevice(id) {
+  return /^(GPU|MIG)-/.test(id ?? '') ? id.slice(0, 12) : id ?? '';
 }
 
 function jobRow(ctx) {
@@ -33,7 +38,8 @@ function jobRow(ctx) {
     link.href = formatHash({ view: 'job', id: job.id }, { lang: settings.lang, theme: settings.theme });
     setText(line, jobLine(all, job, ctx));
     state.update(job);
-    setText(device, job.device ?? '');
+    setText(device, shortDevice(job.device));
+    setAttributes(device, { title: job.device });
     bar.update(job, progress);
     setText(where, whereText(job, progress, ctx));
     setText(accuracy, ctx.fmt.percent(job.test_accuracy));
