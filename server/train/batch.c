@@ -244,3 +244,36 @@ void batch_fill(const struct data *data, const struct image_set *set, const stru
     if (batch->images != NULL)
         fill_images(&filling);
 }
+
+/* --- for a backend --- */
+
+struct backend_batch batch_step(const struct spec *spec, const struct augment *augment, const struct batch *batch) {
+    bool mixes = augment->mixup > 0;
+    return (struct backend_batch){.n = batch->n,
+                                  .images = batch->images,
+                                  .set = SET_TRAIN,
+                                  .augment = augment,
+                                  .labels = batch->labels,
+                                  .others = mixes ? batch->others : NULL,
+                                  .shares = mixes ? batch->shares : NULL,
+                                  .smoothing = (float)spec->label_smoothing,
+                                  .seed = spec->seed,
+                                  .epoch = augment->epoch,
+                                  .samples = batch->samples};
+}
+
+struct backend_optimizer batch_update(const struct spec *spec, double lr, int64_t step) {
+    return (struct backend_optimizer){.kind = spec->optimizer.kind,
+                                      .lr = (float)lr,
+                                      .momentum = (float)spec->optimizer.momentum,
+                                      .weight_decay = (float)spec->optimizer.weight_decay,
+                                      .beta1 = (float)spec->optimizer.beta1,
+                                      .beta2 = (float)spec->optimizer.beta2,
+                                      .alpha = (float)spec->optimizer.alpha,
+                                      .epsilon = (float)spec->optimizer.epsilon,
+                                      .nesterov = spec->optimizer.nesterov,
+                                      .decay_weights_only = !spec->optimizer.decay_norm_bias,
+                                      .clip_norm = (float)spec->optimizer.clip_norm,
+                                      .average_decay = (float)spec->average_decay,
+                                      .step = step};
+}

@@ -7,6 +7,7 @@
 
 #include "common/augment.h"
 #include "common/spec.h"
+#include "server/backend/backend.h"
 #include "server/train/data.h"
 
 /* What a spec asks for in an epoch (counted from 0). */
@@ -25,6 +26,12 @@ struct batch {
 /* Fills images, if wanted, and labels with the samples of a set and, with mixup, others and shares for struct backend_batch
  * (which wants NULL for both without). */
 void batch_fill(const struct data *data, const struct image_set *set, const struct augment *augment, const struct batch *batch);
+
+/* A filled batch of the training set as a backend takes it; borrows what the batch points to, and augment. */
+struct backend_batch batch_step(const struct spec *spec, const struct augment *augment, const struct batch *batch);
+
+/* The update after it; step: its number over all epochs, from 1. */
+struct backend_optimizer batch_update(const struct spec *spec, double lr, int64_t step);
 
 /* --- mixup.c --- */
 

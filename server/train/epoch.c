@@ -14,50 +14,15 @@ static double learning_rate(const struct trainer *t, int64_t step) {
     return spec_lr(t->spec, (uint64_t)(t->state.epoch * t->train_steps + step), (uint64_t)t->train_steps);
 }
 
-static struct backend_optimizer optimizer_of(const struct trainer *t, double lr) {
-    const struct spec *spec = t->spec;
-    return (struct backend_optimizer){.kind = spec->optimizer.kind,
-                                      .lr = (float)lr,
-                                      .momentum = (float)spec->optimizer.momentum,
-                                      .weight_decay = (float)spec->optimizer.weight_decay,
-                                      .beta1 = (float)spec->optimizer.beta1,
-                                      .beta2 = (float)spec->optimizer.beta2,
-                                      .alpha = (float)spec->optimizer.alpha,
-                                      .epsilon = (float)spec->optimizer.epsilon,
-                                      .nesterov = spec->optimizer.nesterov,
-                                      .decay_weights_only = !spec->optimizer.decay_norm_bias,
-                                      .clip_norm = (float)spec->optimizer.clip_norm,
-                                      .average_decay = (float)spec->average_decay,
-                                      .step = t->state.updates + 1};
-}
-
-static void fill_batch(struct trainer *t, int n, const uint32_t *samples, const struct augment *augment,
-                       struct backend_batch *ret_batch) {
-    const struct spec *spec = t->spec;
-    bool mixes = augment->mixup > 0;
-    struct batch images = {
-        .n = n, .samples = samples, .images = t->images, .labels = t->labels, .others = t->others, .shares = t->shares};
-    batch_fill(&t->data, &t->data.train, augment, &images);
-    *ret_batch = (struct backend_batch){.n = n,
-                                        .images = t->images,
-                                        .set = SET_TRAIN,
-                                        .augment = augment,
-                                        .labels = t->labels,
-                                        .others = mixes ? t->others : NULL,
-                                        .shares = mixes ? t->shares : NULL,
-                                        .smoothing = (float)spec->label_smoothing,
-                                        .seed = spec->seed,
-                                        .epoch = (uint32_t)t->state.epoch,
-                                        .samples = samples};
-}
-
 static int run_step(struct trainer *t, int n, const uint32_t *samples, struct backend_result *ret_result, struct err *err) {
     const struct train_state *s = &t->state;
-    struct backend_batch batch;
     double lr = learning_rate(t, s->step);
-    struct backend_optimizer optimizer = optimizer_of(t, lr);
     struct augment augment = batch_augment(t->spec, s->epoch);
-    fill_batch(t, n, samples, &augment, &batch);
+    const struct batch filled = {
+        .n = n, .samples = samples, .images = t->images, .labels = t->labels, .others = t->others, .shares = t->shares};
+    batch_fill(&t->data, &t->data.train, &augment, &filled);
+    struct backend_batch batch = batch_step(t->spec, &augment, &filled);
+    struct backend_optimizer optimizer = batch_update(t->spec, lr, s->updates + 1);
     watchdog_begin(t->watchdog, WATCHDOG_TRAIN);
     int rc = t->api->train_step(t->plan, &batch, &optimizer, ret_result, err);
     if (rc == 0)

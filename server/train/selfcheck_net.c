@@ -117,43 +117,22 @@ void pupil_done(struct pupil *pupil) {
 
 static struct backend_batch next_batch(struct pupil *pupil, int step, const struct augment *augment) {
     const struct lesson *lesson = pupil->lesson;
-    bool mixes = augment->mixup > 0;
     int n = lesson->spec.batch_size, limit = lesson->spec.train_limit, images = limit > 0 ? limit : lesson->data->train.n;
     for (int i = 0; i < n; i++)
         pupil->samples[i] = (uint32_t)((step * n + i) % images);
-    struct batch made = {.n = n,
-                         .samples = pupil->samples,
-                         .images = pupil->images,
-                         .labels = pupil->labels,
-                         .others = pupil->others,
-                         .shares = pupil->shares};
-    batch_fill(lesson->data, &lesson->data->train, augment, &made);
-    return (struct backend_batch){.n = n,
-                                  .images = pupil->images,
-                                  .set = SET_TRAIN,
-                                  .augment = augment,
-                                  .labels = pupil->labels,
-                                  .others = mixes ? pupil->others : NULL,
-                                  .shares = mixes ? pupil->shares : NULL,
-                                  .smoothing = (float)lesson->spec.label_smoothing,
-                                  .seed = lesson->spec.seed,
-                                  .samples = pupil->samples};
+    const struct batch filled = {.n = n,
+                                 .samples = pupil->samples,
+                                 .images = pupil->images,
+                                 .labels = pupil->labels,
+                                 .others = pupil->others,
+                                 .shares = pupil->shares};
+    batch_fill(lesson->data, &lesson->data->train, augment, &filled);
+    return batch_step(&lesson->spec, augment, &filled);
 }
 
 /* The learning rate changes with every step, as those of schedules do. */
 static struct backend_optimizer next_update(const struct spec *spec, int step) {
-    return (struct backend_optimizer){.kind = spec->optimizer.kind,
-                                      .lr = (float)(spec->schedule.lr / (1 + 0.05 * (step % 8))),
-                                      .momentum = (float)spec->optimizer.momentum,
-                                      .weight_decay = (float)spec->optimizer.weight_decay,
-                                      .beta1 = (float)spec->optimizer.beta1,
-                                      .beta2 = (float)spec->optimizer.beta2,
-                                      .alpha = (float)spec->optimizer.alpha,
-                                      .epsilon = (float)spec->optimizer.epsilon,
-                                      .nesterov = spec->optimizer.nesterov,
-                                      .clip_norm = (float)spec->optimizer.clip_norm,
-                                      .average_decay = (float)spec->average_decay,
-                                      .step = step + 1};
+    return batch_update(spec, spec->schedule.lr / (1 + 0.05 * (step % 8)), step + 1);
 }
 
 int pupil_train(struct pupil *pupil, int first, int n, double *ret_losses, struct err *err) {
