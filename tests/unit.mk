@@ -33,6 +33,7 @@ UNIT_import_sandbox := $(patsubst %,$(O)/server/train/import/%.o,sandbox landloc
 UNIT_layers := $(O)/tests/unit/alloc_rig.o $(O)/server/train/layers.o $(COMMON)
 UNIT_LDFLAGS_layers := -Wl,--wrap=malloc,--wrap=calloc
 UNIT_loop := $(COMMON)
+UNIT_memory := $(O)/tests/ops/rig.o $(O)/tests/unit/model_rig.o $(GRAPH) $(COMMON)
 UNIT_metrics := $(O)/tests/unit/case_rig.o $(O)/tests/unit/alloc_rig.o $(O)/server/train/metrics.o $(COMMON)
 UNIT_LDFLAGS_metrics := -Wl,--wrap=malloc,--wrap=calloc
 UNIT_predictions := $(O)/tests/unit/alloc_rig.o $(patsubst %,$(O)/server/train/%.o,predictions metrics safetensors) $(COMMON)

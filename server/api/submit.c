@@ -22,7 +22,10 @@ int plan_make(const struct spec *spec, const struct spec_context *context, struc
     }
     int limit = spec->train_limit, all = card->train_images, images = limit > 0 && limit < all ? limit : all;
     *ret_plan = (struct plan){.graph = graph, .images = images - spec_validation_images(spec->validation_fraction, images)};
-    ret_plan->memory_bytes = graph_memory(graph, spec);
+    if (graph_memory(graph, spec, &ret_plan->memory_bytes, err) < 0) {
+        plan_done(ret_plan);
+        return -1;
+    }
     ret_plan->image = input;
     ret_plan->all_images =
         images + (spec->test_limit > 0 && spec->test_limit < card->test_images ? spec->test_limit : card->test_images);

@@ -12,15 +12,19 @@ static int arena_of(const struct graph *graph, const struct gpu_options *options
     return 0;
 }
 
+void gpu_options_of(const struct spec *spec, int batch, struct gpu_options *ret_train, struct gpu_options *ret_evaluate) {
+    *ret_evaluate = (struct gpu_options){.batch = GRAPH_EVALUATION_BATCH, .precision = spec->precision};
+    *ret_train = (struct gpu_options){.batch = batch,
+                                      .precision = spec->precision,
+                                      .train = true,
+                                      .optimizer = spec->optimizer.kind,
+                                      .average = spec->average_decay > 0.0};
+}
+
 /* What the job would need with another batch size. */
 static int need_with(const struct gpu_job *job, int batch, int64_t memory_bytes, struct gpu_need *ret_need, struct err *err) {
-    const struct spec *spec = job->spec;
-    struct gpu_options evaluate = {.batch = GRAPH_EVALUATION_BATCH, .precision = spec->precision};
-    struct gpu_options train = {.batch = batch,
-                                .precision = spec->precision,
-                                .train = true,
-                                .optimizer = spec->optimizer.kind,
-                                .average = spec->average_decay > 0.0};
+    struct gpu_options train, evaluate;
+    gpu_options_of(job->spec, batch, &train, &evaluate);
     struct gpu_need need = {.data_bytes = job->images * shape_count(job->image),
                             .workspace_bytes = gpu_workspace_bytes(memory_bytes),
                             .context_bytes = (int64_t)GPU_CONTEXT_MIB << 20};

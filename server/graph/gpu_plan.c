@@ -58,12 +58,24 @@ static int lay(struct gpu_plan *plan, const struct graph *graph, struct err *err
     return 0;
 }
 
-int gpu_plan_new(const struct graph *graph, const struct gpu_options *options, struct gpu_plan **ret_plan, struct err *err) {
+int gpu_plan_arrange(const struct graph *graph, const struct gpu_options *options, struct gpu_plan **ret_plan, struct err *err) {
     struct gpu_plan *plan = calloc(1, sizeof *plan);
     if (plan == NULL)
         return err_set(err, ERR_MEMORY, "No memory for the plan of a network");
     plan->options = *options;
     if (lay(plan, graph, err) < 0) {
+        gpu_plan_free(plan);
+        return -1;
+    }
+    *ret_plan = plan;
+    return 0;
+}
+
+int gpu_plan_new(const struct graph *graph, const struct gpu_options *options, struct gpu_plan **ret_plan, struct err *err) {
+    struct gpu_plan *plan;
+    if (gpu_plan_arrange(graph, options, &plan, err) < 0)
+        return -1;
+    if (gpu_pools_check(plan, graph, err) < 0) {
         gpu_plan_free(plan);
         return -1;
     }

@@ -15,7 +15,20 @@ static inline int64_t gpu_round_up(int64_t value, int64_t multiple) {
 /* Makes plan->units (kind, nodes, inputs) and plan->unit_of. */
 int gpu_fuse(struct gpu_plan *plan, const struct graph *graph, struct err *err);
 
+/* --- gpu_plan.c --- */
+
+/* gpu_plan_new, also of a network that no GPU trains: its memory can be told all the same. */
+int gpu_plan_arrange(const struct graph *graph, const struct gpu_options *options, struct gpu_plan **ret_plan, struct err *err);
+
+/* --- gpu_need.c --- */
+
+/* The two plans of a job. */
+void gpu_options_of(const struct spec *spec, int batch, struct gpu_options *ret_train, struct gpu_options *ret_evaluate);
+
 /* --- gpu_value.c --- */
+
+/* Whether a GPU can train the max pools. */
+int gpu_pools_check(const struct gpu_plan *plan, const struct graph *graph, struct err *err);
 
 /* Describes and places the units' values, gradients and what they save; offsets count from the start of their regions, whose
  * sizes it sets: VALUES, SAVED, SCRATCH, PARTIAL. */

@@ -60,7 +60,7 @@ static int64_t saved_bytes(const struct gpu_plan *plan, const struct graph *grap
 }
 
 /* A max pool in training saves a place in its window as 16 bits. */
-static int check_pools(const struct gpu_plan *plan, const struct graph *graph, struct err *err) {
+int gpu_pools_check(const struct gpu_plan *plan, const struct graph *graph, struct err *err) {
     for (int i = 0; i < plan->units_n && plan->options.train; i++) {
         const struct graph_node *node = &graph->nodes[plan->units[i].node];
         int64_t places = (int64_t)node->window.kernel_h * node->window.kernel_w;
@@ -236,8 +236,6 @@ static void describe(struct gpu_plan *plan, const struct graph *graph, struct li
 }
 
 int gpu_values_lay(struct gpu_plan *plan, const struct graph *graph, struct err *err) {
-    if (check_pools(plan, graph, err) < 0)
-        return -1;
     struct life *lives = calloc((size_t)plan->units_n, sizeof *lives);
     if (lives == NULL)
         return err_set(err, ERR_MEMORY, "No memory for arranging the values of %d layers", plan->units_n);

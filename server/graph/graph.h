@@ -122,14 +122,18 @@ int graph_find(const struct graph *graph, const char *name);
 enum { GRAPH_NEAREST_N = 3, GRAPH_NEAREST_MAX = GRAPH_NEAREST_N * (GRAPH_NAME_MAX + 4) };
 void graph_nearest(const struct graph *graph, const char *pattern, char ret_text[GRAPH_NEAREST_MAX]);
 
-/* Estimated bytes that a job's training needs: activations of a batch and their gradients, weights, gradients, the optimizer's
- * state, the average. An estimate: backends plan their own memory and report the real figure. */
-int64_t graph_memory(const struct graph *graph, const struct spec *spec);
-
 /* GiB with two decimals, for texts: what is needed is rounded up and what there is down, so that a text never says that there is
  * more than needed. */
 double graph_gib_up(int64_t bytes);
 double graph_gib_down(int64_t bytes);
+
+/* --- memory.c --- */
+
+/* Bytes that a job's training and evaluation take on a processor with spec->threads: an upper estimate. For every preset on
+ * images of 32 pixels it is not less than backend onednn takes with AVX2 or AVX-512, and at most 1.6 times as much (2 times
+ * without shortcuts) and 32 MiB (tests/ops/test_memory.c). Backends plan their own memory and report the real figure. Fails with
+ * ERR_MEMORY. */
+int graph_memory(const struct graph *graph, const struct spec *spec, int64_t *ret_bytes, struct err *err);
 
 /* --- presets.c --- */
 

@@ -150,18 +150,6 @@ int graph_add(struct graph *graph, const struct graph_node *node, struct err *er
     return graph->nodes_n++;
 }
 
-int64_t graph_memory(const struct graph *graph, const struct spec *spec) {
-    int64_t statistics = 0, values = graph->parameters, size = sizeof(float);
-    for (int i = 0; i < graph->params_n; i++)
-        statistics += graph->params[i].trainable ? 0 : (int64_t)graph->params[i].count;
-    int average = spec->average_decay > 0.0 ? 1 : 0;
-    int64_t bytes = values * size * (2 + optimizer_states(spec->optimizer.kind) + average) + statistics * size * (1 + average);
-    int64_t activations = 2 * graph->activation_bytes * spec->batch_size;
-    if (spec->precision == PRECISION_BF16)
-        return bytes + activations / 2 + 2 * values; /* a bf16 copy of the weights to compute with */
-    return bytes + activations;
-}
-
 enum { HUNDREDTHS = 100 };
 
 double graph_gib_up(int64_t bytes) {

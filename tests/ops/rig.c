@@ -121,7 +121,7 @@ int rig_init(struct rig *rig, const struct residuum_backend *module, const struc
     struct backend_info info;
     struct err err = {0};
     if (module->probe(0, &info, &err) < 0 ||
-        module->open(&(struct backend_options){.threads = 2, .device_id = info.device_id}, &rig->backend, &err) < 0 ||
+        module->open(&(struct backend_options){.threads = RIG_THREADS, .device_id = info.device_id}, &rig->backend, &err) < 0 ||
         module->compile(rig->backend, graph, options, &rig->plan, &err) < 0) {
         check(rig, "probe, open or compile", -1, &err, NULL);
         return -1;

@@ -49,7 +49,8 @@ struct rig {
     struct report *report;
 };
 
-/* Opens a backend with two threads and compiles the graph. Returns 0, or -1 and a finding. */
+/* Opens a backend with RIG_THREADS and compiles the graph. Returns 0, or -1 and a finding. */
+enum { RIG_THREADS = 2 };
 int rig_init(struct rig *rig, const struct residuum_backend *module, const struct graph *graph,
              const struct backend_plan_options *options, struct report *report);
 void rig_done(struct rig *rig);
